@@ -1,0 +1,38 @@
+"""Backbone and head as one network over a list of crops of several sizes.
+
+Source: DINO, section 3.1 (multi-crop training, after SwAV); official ``utils.MultiCropWrapper``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import torch
+from torch import Tensor, nn
+
+
+class MultiCropWrapper(nn.Module):
+    """Runs the backbone once per run of equally wide crops and the head once over everything.
+
+    State-dict names are ``backbone.*`` and ``head.*``, as in the official training checkpoints.
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, crops: Tensor | Sequence[Tensor]) -> Tensor:
+        """Logits of all crops.
+
+        Args:
+            crops: one batch (B, C, H, W), or a list of them; consecutive crops of one width are run together.
+
+        Returns:
+            (n_crops * B, out_dim), crop after crop in the order of the list.
+        """
+        if isinstance(crops, Tensor):
+            crops = [crops]
+        runs = [torch.cat(list(run)) for _, run in groupby(crops, key=lambda crop: crop.shape[-1])]
+        return self.head(torch.cat([self.backbone(run) for run in runs]))

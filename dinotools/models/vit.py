@@ -1,0 +1,250 @@
+"""Vision Transformer, with the parameter names of the official DINO checkpoints.
+
+Source: Dosovitskiy et al. 2021 (arXiv 2010.11929), as used by DINO (arXiv 2104.14294, section 3.2 and Table 1;
+official file ``vision_transformer.py``). Attention runs through ``scaled_dot_product_attention``; the explicit
+matrix exists only where an attention map is asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LAYER_NORM_EPS = 1e-6  # official value; PyTorch's own default is 1e-5
+
+
+@dataclass(frozen=True)
+class ViTSize:
+    """Width, depth and number of heads of a named architecture."""
+
+    embed_dim: int
+    depth: int
+    num_heads: int
+
+
+SIZES: dict[str, ViTSize] = {
+    "vit_micro": ViTSize(128, 6, 4),  # ours: small images on a laptop
+    "vit_tiny": ViTSize(192, 12, 3),
+    "vit_small": ViTSize(384, 12, 6),
+    "vit_base": ViTSize(768, 12, 12),
+}
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: drops a residual branch per sample and divides the kept ones by the keep probability.
+
+    Source: Huang et al. 2016 (arXiv 1603.09382).
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, ...) to the same shape; the identity in eval mode or at rate 0."""
+        if self.rate == 0.0 or not self.training:
+            return x
+        keep = 1.0 - self.rate
+        mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep)
+        return x * mask.div_(keep)
+
+
+class Mlp(nn.Module):
+    """Two linear layers with an exact (erf) GELU between them."""
+
+    def __init__(self, dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden_dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, N, dim) to (B, N, dim)."""
+        return self.fc2(self.act(self.fc1(x)))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention."""
+
+    def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.scale = (dim // num_heads) ** -0.5
+        self.qkv = nn.Linear(dim, dim * 3, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        """(B, N, heads * d) -> (B, heads, N, d)."""
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, N, dim) to (B, N, dim)."""
+        q, k, v = (self._split_heads(t) for t in self.qkv(x).chunk(3, dim=-1))
+        out = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(out.transpose(1, 2).flatten(2))
+
+    def weights(self, x: Tensor) -> Tensor:
+        """The full attention matrix: (B, N, dim) -> (B, heads, N, N), rows summing to 1."""
+        q, k, _ = (self._split_heads(t) for t in self.qkv(x).chunk(3, dim=-1))
+        return ((q @ k.transpose(-2, -1)) * self.scale).softmax(dim=-1)
+
+    def cls_weights(self, x: Tensor) -> Tensor:
+        """The [CLS] query's row alone: (B, N, dim) -> (B, heads, N), in O(N) memory."""
+        dim = x.shape[-1]
+        q_weight, k_weight, _ = self.qkv.weight.split(dim)
+        q_bias, k_bias = (None, None) if self.qkv.bias is None else self.qkv.bias.split(dim)[:2]
+        q = self._split_heads(F.linear(x[:, :1], q_weight, q_bias))
+        k = self._split_heads(F.linear(x, k_weight, k_bias))
+        return ((q @ k.transpose(-2, -1)) * self.scale).softmax(dim=-1).squeeze(2)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block; both residual branches share one stochastic-depth rate."""
+
+    def __init__(self, dim: int, num_heads: int, mlp_ratio: float, qkv_bias: bool, drop_path: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.attn = Attention(dim, num_heads, qkv_bias)
+        self.drop_path = DropPath(drop_path)
+        self.norm2 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, N, dim) to (B, N, dim)."""
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class PatchEmbed(nn.Module):
+    """Cuts an image into patches and projects each; rows and columns beyond the last whole patch are dropped."""
+
+    def __init__(self, patch_size: int, in_chans: int, embed_dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_chans, embed_dim, kernel_size=patch_size, stride=patch_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, in_chans, H, W) to (B, (H // p) * (W // p), embed_dim), rows of the grid first."""
+        return self.proj(x).flatten(2).transpose(1, 2)
+
+
+class VisionTransformer(nn.Module):
+    """ViT whose feature is the [CLS] token after the final LayerNorm.
+
+    Args:
+        img_size: side in pixels of the square image that ``pos_embed`` is laid out for; other sizes interpolate it.
+        patch_size: side of a patch in pixels.
+        in_chans: channels of the image.
+        embed_dim: width of a token.
+        depth: number of blocks.
+        num_heads: attention heads per block.
+        mlp_ratio: hidden width of a block's MLP over ``embed_dim``.
+        qkv_bias: whether the query, key and value projections have a bias.
+        drop_path_rate: stochastic-depth rate of the last block; earlier blocks grow linearly from 0.
+    """
+
+    def __init__(
+        self,
+        img_size: int = 224,
+        patch_size: int = 16,
+        in_chans: int = 3,
+        embed_dim: int = 768,
+        depth: int = 12,
+        num_heads: int = 12,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        drop_path_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.embed_dim = embed_dim
+        self.patch_size = patch_size
+        self.patch_embed = PatchEmbed(patch_size, in_chans, embed_dim)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + (img_size // patch_size) ** 2, embed_dim))
+        rates = [drop_path_rate * i / max(depth - 1, 1) for i in range(depth)]
+        self.blocks = nn.ModuleList(Block(embed_dim, num_heads, mlp_ratio, qkv_bias, rate) for rate in rates)
+        self.norm = nn.LayerNorm(embed_dim, eps=LAYER_NORM_EPS)
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        nn.init.trunc_normal_(self.cls_token, std=0.02)
+        self.apply(init_linear)
+
+    def interpolate_pos_encoding(self, height: int, width: int) -> Tensor:
+        """Positional encodings for an image of height x width pixels: (1, 1 + patches, embed_dim).
+
+        Bicubic, with the official quirk: ``scale_factor`` is (patches + 0.1) / side, and that factor, not the ratio
+        of the sizes, enters the coordinate map. The encodings are returned untouched only if the number of patches
+        is that of ``pos_embed`` and the image is square.
+        """
+        rows, cols = height // self.patch_size, width // self.patch_size
+        stored = self.pos_embed.shape[1] - 1
+        if rows * cols == stored and height == width:
+            return self.pos_embed
+        side = int(stored**0.5)
+        grid = self.pos_embed[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
+        grid = F.interpolate(
+            grid, scale_factor=((rows + 0.1) / stored**0.5, (cols + 0.1) / stored**0.5), mode="bicubic"
+        )
+        return torch.cat([self.pos_embed[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
+
+    def prepare_tokens(self, x: Tensor) -> Tensor:
+        """[CLS] and patch tokens with positional encodings: (B, C, H, W) -> (B, 1 + patches, embed_dim)."""
+        height, width = x.shape[-2:]
+        if min(height, width) < self.patch_size:
+            raise ValueError(f"an image of {height}x{width} pixels is smaller than one patch of {self.patch_size}")
+        patches = self.patch_embed(x)
+        tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), patches], dim=1)
+        return tokens + self.interpolate_pos_encoding(height, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The [CLS] feature: (B, C, H, W) -> (B, embed_dim)."""
+        x = self.prepare_tokens(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x[:, 0])
+
+    def get_intermediate_layers(self, x: Tensor, n: int = 1) -> list[Tensor]:
+        """Tokens of the last n blocks, earliest first, each after the final LayerNorm: n x (B, 1 + patches, D)."""
+        x = self.prepare_tokens(x)
+        outputs = []
+        for i, block in enumerate(self.blocks):
+            x = block(x)
+            if len(self.blocks) - i <= n:
+                outputs.append(self.norm(x))
+        return outputs
+
+    def _input_of_last_attention(self, x: Tensor) -> Tensor:
+        x = self.prepare_tokens(x)
+        for block in self.blocks[:-1]:
+            x = block(x)
+        return self.blocks[-1].norm1(x)
+
+    def get_last_selfattention(self, x: Tensor) -> Tensor:
+        """The last block's attention matrix: (B, C, H, W) -> (B, heads, N, N), N = 1 + patches."""
+        return self.blocks[-1].attn.weights(self._input_of_last_attention(x))
+
+    def get_cls_attention(self, x: Tensor) -> Tensor:
+        """The [CLS] row of the last block's attention, without the matrix: (B, C, H, W) -> (B, heads, N)."""
+        return self.blocks[-1].attn.cls_weights(self._input_of_last_attention(x))
+
+
+def init_linear(module: nn.Module) -> None:
+    """Official initialisation of linear layers: truncated normal of deviation 0.02, zero bias."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def build_vit(arch: str, patch_size: int = 16, img_size: int = 224, drop_path_rate: float = 0.0) -> VisionTransformer:
+    """A ViT of a named size (a key of ``SIZES``), randomly initialised."""
+    size = SIZES[arch]
+    return VisionTransformer(
+        img_size,
+        patch_size,
+        embed_dim=size.embed_dim,
+        depth=size.depth,
+        num_heads=size.num_heads,
+        drop_path_rate=drop_path_rate,
+    )

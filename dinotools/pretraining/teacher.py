@@ -1,0 +1,17 @@
+"""The teacher: a moving average of the student.
+
+Source: DINO, section 3.1 "Teacher network": theta_t <- m theta_t + (1 - m) theta_s after each step.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+@torch.no_grad()
+def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+    """One EMA step over all parameters; buffers (batch-norm statistics) are the teacher's own, as officially."""
+    averaged = list(teacher.parameters())
+    torch._foreach_mul_(averaged, momentum)
+    torch._foreach_add_(averaged, list(student.parameters()), alpha=1 - momentum)

@@ -1,0 +1,54 @@
+"""Where words go: results to stdout, everything else (progress, warnings) to stderr."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+results = Console()
+messages = Console(stderr=True)
+
+PLAIN_INTERVAL_S = 10.0  # where stderr is no terminal, a line this often tells that the work goes on
+
+T = TypeVar("T")
+
+
+def warn(message: str) -> None:
+    """Prints a warning that the user should see but that stops nothing."""
+    messages.print(f"[yellow]warning:[/] {message}", highlight=False)
+
+
+def say(message: str) -> None:
+    """Prints a line of progress."""
+    messages.print(message, highlight=False)
+
+
+def progress_bar(*extra: TextColumn) -> Progress:
+    """A Rich progress bar on stderr, with further columns after the count; silent where stderr is no terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        *extra,
+        TimeRemainingColumn(),
+        console=messages,
+        disable=not messages.is_terminal,
+        transient=True,
+    )
+
+
+def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
+    """Yields the items behind a progress bar, or with a plain line now and then where stderr is no terminal."""
+    with progress_bar() as bar:
+        task = bar.add_task(description, total=total)
+        said = time.monotonic()
+        for done, item in enumerate(items):
+            if not messages.is_terminal and time.monotonic() - said > PLAIN_INTERVAL_S:
+                said = time.monotonic()
+                say(f"{description}: {done}/{total}")
+            yield item
+            bar.advance(task)
