@@ -19,20 +19,28 @@ def build_convnet(name: str) -> tuple[nn.Module, int]:
         The backbone, mapping (B, 3, H, W) to (B, D), and D (2048 for ``resnet50``).
 
     Raises:
-        ValueError: the model has no classifier attribute that we know how to remove.
+        ValueError: the model has no classifier that we know how to remove, or pools inside it (ConvNeXt, SqueezeNet).
     """
     model = torchvision.models.get_model(name)
     attribute = next((a for a in CLASSIFIERS if isinstance(getattr(model, a, None), nn.Module)), None)
     if attribute is None:
         raise ValueError(f"torchvision's {name} has none of the classifiers {', '.join(CLASSIFIERS)}")
-    setattr(model, attribute, nn.Identity())
-    return model, _feature_dim(model)
+    classifier = nn.Identity()
+    setattr(model, attribute, classifier)
+    shape = _input_shape(classifier, model)
+    if len(shape) != 2:
+        raise ValueError(f"torchvision's {name} pools inside its {attribute}: without it there is no feature vector")
+    return model, shape[-1]
 
 
-def _feature_dim(model: nn.Module) -> int:
+def _input_shape(layer: nn.Identity, model: nn.Module) -> torch.Size:
+    """What one 224x224 image has become when it reaches a layer of the model."""
+    shapes: list[torch.Size] = []
+    hook = layer.register_forward_hook(lambda module, args, output: shapes.append(output.shape))
     was_training = model.training
     model.eval()
     with torch.no_grad():
-        features = model(torch.zeros(1, 3, 224, 224))
+        model(torch.zeros(1, 3, 224, 224))
     model.train(was_training)
-    return features.shape[-1]
+    hook.remove()
+    return shapes[0]

@@ -8,6 +8,7 @@ matrix exists only where an attention map is asked for.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -214,19 +215,23 @@ class VisionTransformer(nn.Module):
                 outputs.append(self.norm(x))
         return outputs
 
-    def _input_of_last_attention(self, x: Tensor) -> Tensor:
+    def _last_attention(self, x: Tensor) -> tuple[Attention, Tensor]:
+        """The attention of the last block, and its input for images x: (B, 1 + patches, D)."""
         x = self.prepare_tokens(x)
         for block in self.blocks[:-1]:
             x = block(x)
-        return self.blocks[-1].norm1(x)
+        last = cast(Block, self.blocks[-1])
+        return last.attn, last.norm1(x)
 
     def get_last_selfattention(self, x: Tensor) -> Tensor:
         """The last block's attention matrix: (B, C, H, W) -> (B, heads, N, N), N = 1 + patches."""
-        return self.blocks[-1].attn.weights(self._input_of_last_attention(x))
+        attention, tokens = self._last_attention(x)
+        return attention.weights(tokens)
 
     def get_cls_attention(self, x: Tensor) -> Tensor:
         """The [CLS] row of the last block's attention, without the matrix: (B, C, H, W) -> (B, heads, N)."""
-        return self.blocks[-1].attn.cls_weights(self._input_of_last_attention(x))
+        attention, tokens = self._last_attention(x)
+        return attention.cls_weights(tokens)
 
 
 def init_linear(module: nn.Module) -> None:

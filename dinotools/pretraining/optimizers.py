@@ -19,7 +19,8 @@ def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
 
     ``cls_token``, ``pos_embed`` and the prototypes decay, as officially.
     """
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (plain if name.endswith(".bias") or parameter.ndim == 1 else decayed).append(parameter)
@@ -39,8 +40,8 @@ def build_optimizer(name: OptimizerName, model: nn.Module) -> torch.optim.Optimi
 def set_rates(optimizer: torch.optim.Optimizer, lr: float, weight_decay: float) -> None:
     """Sets the learning rate of both groups and the weight decay of the first."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
-    optimizer.param_groups[0]["weight_decay"] = weight_decay
+        group["lr"] = float(lr)  # a NumPy scalar in the optimizer's state could not be loaded as plain data
+    optimizer.param_groups[0]["weight_decay"] = float(weight_decay)
 
 
 @torch.no_grad()
@@ -90,6 +91,6 @@ class LARS(torch.optim.Optimizer):
 
 
 def _trust_ratio(parameter: Tensor, update: Tensor, eta: float) -> Tensor:
-    """eta ||p|| / ||update||, or 1 where either norm is 0; a scalar on the parameter's device."""
+    """The ratio eta ||p|| / ||update||, or 1 where either norm is 0; a scalar on the parameter's device."""
     size, change = parameter.norm(), update.norm()
     return torch.where((size > 0) & (change > 0), eta * size / change, torch.ones_like(size))

@@ -12,6 +12,7 @@ from torch import nn
 @torch.no_grad()
 def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     """One EMA step over all parameters; buffers (batch-norm statistics) are the teacher's own, as officially."""
-    averaged = list(teacher.parameters())
+    averaged: list[torch.Tensor] = list(teacher.parameters())
+    current: list[torch.Tensor] = list(student.parameters())
     torch._foreach_mul_(averaged, momentum)
-    torch._foreach_add_(averaged, list(student.parameters()), alpha=1 - momentum)
+    torch._foreach_add_(averaged, current, alpha=1 - momentum)

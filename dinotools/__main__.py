@@ -1,0 +1,5 @@
+"""``python -m dinotools``."""
+
+from dinotools.cli import main
+
+main()

@@ -1,0 +1,53 @@
+"""The command line: one line per command."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+import dinotools
+from dinotools.configs.classification import KnnConfig
+from dinotools.configs.demo import DemoConfig
+from dinotools.configs.models import InfoConfig, ListConfig
+from dinotools.configs.pretraining import PretrainConfig
+from dinotools.options import command, run_app
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
+models = typer.Typer(no_args_is_help=True, help="Networks and their files.")
+app.add_typer(models, name="models")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dinotools {dinotools.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def dinotools_app(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Pre-train DINO vision transformers without labels, and measure any frozen backbone as the DINO paper does."""
+
+
+command(app, "demo", DemoConfig, "dinotools.demo:run")
+command(app, "pretrain", PretrainConfig, "dinotools.pretraining.trainer:run", presets=True)
+command(app, "knn", KnnConfig, "dinotools.evaluation.knn:run")
+command(models, "list", ListConfig, "dinotools.models.catalogue:list_models")
+command(models, "info", InfoConfig, "dinotools.models.catalogue:describe_model")
+
+
+def main() -> None:
+    """Entry point of the ``dinotools`` script."""
+    debug = "--debug" in sys.argv
+    arguments = [word for word in sys.argv[1:] if word != "--debug"]  # accepted anywhere on the line
+    sys.exit(run_app(lambda: app(args=arguments), debug=debug))
+
+
+if __name__ == "__main__":
+    main()

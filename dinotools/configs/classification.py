@@ -1,0 +1,25 @@
+"""Commands that classify with frozen features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from dinotools.configs.option import Opt
+from dinotools.configs.shared import BackboneOptions, LabelledDataOptions, ResultOptions, RuntimeOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnnConfig(ResultOptions, RuntimeOptions, LabelledDataOptions, BackboneOptions):
+    """Classify frozen features with a weighted k-nearest-neighbour vote (paper: Tables 2, 7, 10).
+
+    For example: dinotools knn --ckpt dino_vits16 --data /datasets/imagenet
+    """
+
+    k: Annotated[tuple[int, ...], Opt("numbers of neighbours, all measured in one pass", "Protocol")] = (
+        10,
+        20,
+        100,
+        200,
+    )
+    temperature: Annotated[float, Opt("a neighbour votes with exp(similarity / temperature)", "Protocol")] = 0.07

@@ -1,0 +1,131 @@
+"""The demonstration: the whole way from unlabelled images to a measured, looked-at network, on embedded data.
+
+dinotools demo
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from dinotools.configs import files
+from dinotools.configs.demo import DemoConfig
+from dinotools.configs.pretraining import PretrainConfig
+from dinotools.data.sources import open_images
+from dinotools.data.transforms import EvalTransform, normalize
+from dinotools.evaluation.attention import attention_maps
+from dinotools.models.checkpoints import load_backbone
+from dinotools.models.vit import VisionTransformer
+from dinotools.pretraining import trainer
+from dinotools.pretraining.monitor import LOG, read_log
+from dinotools.reporting import figures, html
+from dinotools.runtime import run_directory
+from dinotools.runtime.results import Result, versions
+
+PRESET = "digits"
+PICTURED = (0, 61, 120, 247)  # validation digits in the attention picture: any will do
+
+
+def run(config: DemoConfig) -> Result:
+    """Pre-trains, measures and draws; leaves everything in ``config.out``.
+
+    Raises:
+        DinotoolsError: the output directory is not empty.
+    """
+    run_directory.claim(config.out, overwrite=config.overwrite)
+    options = files.load(
+        PretrainConfig,
+        files.preset_file(PRESET),
+        out=config.out / "pretrain",
+        device=config.device,
+        precision=config.precision,
+        workers=config.workers,
+        seed=config.seed,
+    )
+    trained = trainer.run(options)
+    log = read_log(options.out / LOG)
+    rows = compare(log)
+    pictures = {
+        config.out / "curves.png": "Loss falls; k-NN accuracy of teacher and student rises over the epochs.",
+        config.out
+        / "attention.png": "Digits, and where the [CLS] token of the trained teacher looks: mean and each head.",
+    }
+    curves, attention = pictures
+    draw_curves(log, curves)
+    draw_attention(options, attention)
+    write_page(rows, options, pictures, config.out / "index.html")
+    return Result(
+        title=f"demo · {options.arch}/{options.patch_size} on {options.data}",
+        rows=rows,
+        metrics={"random": rows[0]["k-NN top-1 %"], "trained": rows[1]["k-NN top-1 %"], "pretrain": trained.metrics},
+        details=trained.details,
+        notes=(f"Open {config.out / 'index.html'} to see the curves and attention maps.",),
+    )
+
+
+def compare(log: list[dict[str, float]]) -> list[dict[str, float | str]]:
+    """The teacher before the first step beside the teacher after the last."""
+    measured = [record for record in log if "knn_teacher" in record]
+    first, last = measured[0], measured[-1]
+    return [
+        {"backbone": "random initialisation", "epochs": 0, "k-NN top-1 %": first["knn_teacher"]},
+        {"backbone": "teacher, pre-trained", "epochs": last["epoch"], "k-NN top-1 %": last["knn_teacher"]},
+    ]
+
+
+def draw_curves(log: list[dict[str, float]], path: Path) -> None:
+    """Loss, and k-NN of teacher and student, over the epochs."""
+    knn = {
+        name: [(record["epoch"], record[f"knn_{name}"]) for record in log if f"knn_{name}" in record]
+        for name in ("teacher", "student")
+    }
+    loss = {"loss": [(record["epoch"], record["train_loss"]) for record in log if "train_loss" in record]}
+    figures.save(figures.curves({"training loss": loss, "k-NN top-1 on held-out digits (%)": knn}, "epoch"), path)
+
+
+def draw_attention(options: PretrainConfig, path: Path) -> None:
+    """Attention of the trained teacher on a few digits that it was not trained on."""
+    images = open_images(options.data, "val")
+    view = EvalTransform(options.global_crop_size, options.global_crop_size)
+    pixels = torch.stack([view(images.load(index)) for index in PICTURED])
+    model = load_backbone(str(options.out)).model
+    assert isinstance(model, VisionTransformer)
+    maps = attention_maps(model, normalize(pixels)).numpy()
+    figures.save(figures.attention_montage([image.permute(1, 2, 0).numpy() for image in pixels], list(maps)), path)
+
+
+def write_page(
+    rows: list[dict[str, float | str]], options: PretrainConfig, pictures: dict[Path, str], path: Path
+) -> None:
+    """Writes the page that shows everything."""
+    curves, attention = pictures.items()
+    found = versions()
+    sections = [
+        html.Section(
+            "k-NN on digits it has not seen",
+            "The features of 1,400 training digits vote for the class of 397 others. Labels are used here for the "
+            "first time.",
+            rows=rows,
+        ),
+        html.Section("Training", pictures=[curves]),
+        html.Section(
+            "Attention",
+            "Attention of the last block's [CLS] token over the patches, one picture per head, each on its own scale.",
+            pictures=[attention],
+        ),
+        html.Section(
+            "Go on",
+            "The same three steps on your own images: train/ and val/ with a subfolder per class, or any folder to pre-train only.",
+            commands="dinotools pretrain --preset small-images --data DIR --out runs/mine\n"
+            "dinotools knn --ckpt runs/mine --data DIR --resize-size 32 --crop-size 32",
+        ),
+    ]
+    text = html.page(
+        "dinotools demo",
+        f"A {options.arch} with patches of {options.patch_size} pixels, pre-trained with DINO for {options.epochs} "
+        "epochs on scikit-learn's handwritten digits, without labels.",
+        sections,
+        f"dinotools {found['dinotools']}, torch {found['torch']}, seed {options.seed}. Options: pretrain/config.toml.",
+    )
+    run_directory.write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -1,0 +1,47 @@
+"""``dinotools models list`` and ``dinotools models info``: what there is, and what a file holds."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from dinotools.configs.models import InfoConfig, ListConfig
+from dinotools.models.checkpoints import describe
+from dinotools.models.zoo import ZOO
+from dinotools.runtime.results import Result
+
+
+def list_models(config: ListConfig) -> Result:
+    """The released networks, with the paper's ImageNet accuracies (Table 2)."""
+    rows = [
+        {
+            "name": network.name,
+            "arch": network.arch,
+            "patch": network.patch_size,
+            "k-NN %": network.knn_top1,
+            "linear %": network.linear_top1,
+            "note": network.note,
+        }
+        for network in ZOO.values()
+    ]
+    return Result(
+        title="Released networks · ImageNet top-1 from the paper, Table 2",
+        rows=rows,
+        metrics={network.name: asdict(network) for network in ZOO.values()},
+    )
+
+
+def describe_model(config: InfoConfig) -> Result:
+    """What a checkpoint holds, and whether it loads.
+
+    Raises:
+        DinotoolsError: no weights can be found in it.
+    """
+    described = describe(config.ckpt)
+    rows = [{"property": name, "value": _shown(value)} for name, value in described.items() if value not in (None, [])]
+    return Result(title=str(described["source"]), rows=rows, metrics=described)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)

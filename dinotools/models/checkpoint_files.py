@@ -1,0 +1,171 @@
+"""What is in a checkpoint file, read without running any code that the file may hold.
+
+The layouts: a state dict alone (the official backbones); one under ``state_dict`` or ``model``; a training checkpoint
+with ``student`` and ``teacher`` (the official ones, whose ``args`` is an ``argparse.Namespace``, and ours, whose
+``model`` names the architecture); safetensors. Names carry the prefixes of whatever wrapped the network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from dinotools.models.convnets import CLASSIFIERS
+from dinotools.runtime.errors import DinotoolsError
+
+Key = Literal["teacher", "student"]
+
+NETWORKS = ("student", "teacher")
+STATE_DICT = "state dict"  # stands for the key where a file holds one network without saying which
+HEADS = (*CLASSIFIERS, "linear")  # projection heads and classifiers: everything that no backbone keeps
+WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")  # DistributedDataParallel, torch.compile
+WRAPPERS_AND_BACKBONE = re.compile(r"^((module|_orig_mod|backbone)\.)+")
+CHUNK = 1 << 20  # bytes
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The dictionary in a file made by ``torch.save``, or a safetensors file in the same form, on the CPU.
+
+    Tensors, containers, plain values and ``argparse.Namespace`` are allowed, anything else is refused unread. Where
+    the format permits, tensors are mapped from the file and copied only when written to: replace such a file by
+    renaming another one, never by writing into it.
+
+    Args:
+        path: the file; one that ends in ``.safetensors`` is returned as ``{"state_dict": ..., "model": its metadata}``.
+
+    Raises:
+        DinotoolsError: there is no such file, it is damaged, holds more than data, or is no dictionary.
+    """
+    try:
+        checkpoint = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    except OSError as error:
+        raise DinotoolsError(f"cannot be read ({error.strerror or error})", path, "Check the path.") from error
+    if not isinstance(checkpoint, dict):
+        raise DinotoolsError(f"holds a {type(checkpoint).__name__}, not a checkpoint", path, "Give a state dict.")
+    return checkpoint
+
+
+def _read_pickle(path: Path) -> Any:
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except OSError:
+        raise
+    except Exception as error:  # a damaged file makes the unpickler raise whatever its bytes lead to
+        forbidden = re.search(r"GLOBAL:? (?:GLOBAL )?([\w.]+)", str(error), re.IGNORECASE)
+        if forbidden:
+            raise DinotoolsError(
+                f"refused: it asks for {forbidden[1]}, which no weights need and which might run code",
+                path,
+                "If you trust it, save its state dict alone and load that.",
+            ) from error
+        if "TorchScript" in str(error):
+            raise DinotoolsError(
+                "is a TorchScript program, not a checkpoint", path, "Save the network's state_dict()."
+            ) from error
+        raise DinotoolsError("is no checkpoint, or a damaged one", path, "Download or copy it again.") from error
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            return {"state_dict": tensors, "model": file.metadata() or {}}
+    except SafetensorError as error:
+        raise DinotoolsError("is no safetensors file, or a damaged one", path, "Download or copy it again.") from error
+
+
+def network_state(checkpoint: Mapping[str, Any], key: Key, where: object) -> tuple[dict[str, Tensor], str]:
+    """The tensors of one network of a checkpoint, their names free of ``module.`` and the like.
+
+    Args:
+        checkpoint: as ``read_checkpoint`` returns it.
+        key: the network wanted, where there are two; a file with one state dict has no choice to offer.
+        where: what an error names as the place.
+
+    Returns:
+        Name -> tensor (``backbone.*`` and ``head.*`` in a training checkpoint), and the key: ``teacher``, ``student``
+        or ``state dict``.
+
+    Raises:
+        DinotoolsError: the checkpoint holds no such network, or none at all.
+    """
+    networks = [name for name in NETWORKS if _is_state_dict(checkpoint.get(name))]
+    if networks and key not in networks:
+        raise DinotoolsError(f"holds no {key}, only a {networks[0]}", where, f"Ask for the {networks[0]}.")
+    candidates = [checkpoint[key]] if networks else [checkpoint.get("state_dict"), checkpoint.get("model"), checkpoint]
+    state = next((candidate for candidate in candidates if _is_state_dict(candidate)), None)
+    if state is None:
+        raise DinotoolsError(
+            f"holds no weights: its keys are {few(checkpoint)}",
+            where,
+            "A checkpoint is a state dict, or has one under teacher, student, state_dict or model.",
+        )
+    return _renamed(state, WRAPPERS, where), key if networks else STATE_DICT
+
+
+def backbone_state(state: Mapping[str, Tensor], where: object) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Parts a network's tensors from its head.
+
+    Args:
+        state: name -> tensor, as ``network_state`` returns it.
+        where: what an error names as the place.
+
+    Returns:
+        The backbone's tensors under the backbone's own names, and the names of the head's or classifier's.
+
+    Raises:
+        DinotoolsError: nothing but a head is there.
+    """
+    bare = _renamed(state, WRAPPERS_AND_BACKBONE, where)
+    dropped = tuple(name for name in bare if name.split(".")[0] in HEADS)
+    tensors = {name: tensor for name, tensor in bare.items() if name not in dropped}
+    if not tensors:
+        raise DinotoolsError(f"holds no backbone, only {few(dropped)}", where, "Give the backbone's own file.")
+    return tensors, dropped
+
+
+def said_arch(checkpoint: Mapping[str, Any]) -> str | None:
+    """The architecture's name that a file gives itself: ours in ``model``, the official ones in ``args``."""
+    model, args = checkpoint.get("model"), checkpoint.get("args")
+    arch = model.get("arch") if isinstance(model, Mapping) else getattr(args, "arch", None)
+    return arch if isinstance(arch, str) else None
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def few(names: Mapping[str, Any] | tuple[str, ...] | list[str], n: int = 3) -> str:
+    """The first n names, and how many more there are."""
+    listed = ", ".join(str(name) for name in list(names)[:n])
+    return f"{listed} and {len(names) - n} more" if len(names) > n else listed or "none"
+
+
+def _is_state_dict(candidate: object) -> bool:
+    return (
+        isinstance(candidate, Mapping)
+        and len(candidate) > 0
+        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in candidate.items())
+    )
+
+
+def _renamed(state: Mapping[str, Tensor], prefix: re.Pattern[str], where: object) -> dict[str, Tensor]:
+    renamed = {prefix.sub("", name): tensor for name, tensor in state.items()}
+    if len(renamed) < len(state):
+        raise DinotoolsError("holds one network twice, under different prefixes", where, "Save one of them alone.")
+    return renamed

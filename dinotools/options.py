@@ -1,0 +1,149 @@
+"""How a config dataclass becomes a Typer command: the only place that knows Typer's options."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_origin
+
+import typer
+from rich.markup import escape
+
+from dinotools.configs import files
+from dinotools.configs.option import Field, fields
+from dinotools.reporting.tables import print_result
+from dinotools.runtime import console
+from dinotools.runtime.errors import DinotoolsError
+from dinotools.runtime.results import Result, document
+from dinotools.runtime.run_directory import write_atomically, write_json
+
+SIMPLE_TYPES = (int, float, bool)
+COMMON = "Command"
+
+
+def command(app: typer.Typer, name: str, config_class: type, target: str, *, presets: bool = False) -> None:
+    """Adds a command to the app: its help, options and defaults come from the dataclass.
+
+    The module is imported when the command runs, and its function called: ``(config) -> Result``.
+
+    Args:
+        app: the app or group that the command belongs to.
+        name: its name.
+        config_class: its options; what the command line sets wins over --config, that over --preset, that over defaults.
+        target: ``package.module:function``.
+        presets: whether the command takes --preset.
+    """
+    options = fields(config_class)
+
+    def invoke(ctx: typer.Context, **values: Any) -> None:
+        given = {f.name: values[f.name] for f in options if ctx.get_parameter_source(f.name).name != "DEFAULT"}  # type: ignore[union-attr]
+        layers: dict[str, Any] = {}
+        if values.get("preset"):
+            layers |= files.read_values(config_class, files.preset_file(values["preset"]))
+        if values["config"]:
+            layers |= files.read_values(config_class, values["config"])
+        config = _build(config_class, layers | given)
+        started = time.monotonic()
+        module, function = target.split(":")
+        result = getattr(importlib.import_module(module), function)(config)
+        _present(ctx.command_path, result, config, time.monotonic() - started, as_json=values["json"])
+
+    invoke.__name__ = name.replace("-", "_")
+    invoke.__doc__ = config_class.__doc__
+    parameters = [inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)]
+    parameters += [_parameter(field) for field in options]
+    parameters += _common_parameters(presets)
+    invoke.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    app.command(name)(invoke)
+
+
+def _build(config_class: type, values: dict[str, Any]) -> Any:
+    missing = [field for field in fields(config_class) if field.required and field.name not in values]
+    if missing:
+        names = ", ".join(field.name.upper() if field.opt.positional else field.flag for field in missing)
+        raise DinotoolsError(f"missing {names}", remedy="Add it, or see --help.")
+    return config_class(**values)
+
+
+def _present(command_path: str, result: Result, config: Any, wall_time_s: float, *, as_json: bool) -> None:
+    """Prints the table (or the JSON document) and leaves results.json and config.toml in --out."""
+    made = document(command_path, result, files.as_document(config), wall_time_s)
+    out = getattr(config, "out", None)
+    if out is not None:
+        write_json(out / "results.json", made)
+        write_atomically(out / "config.toml", lambda path: path.write_text(files.dump(config), encoding="utf-8"))
+    if as_json:
+        typer.echo(json.dumps(made))
+    else:
+        print_result(result, console.results)
+
+
+def _parameter(field: Field) -> inspect.Parameter:
+    """The Typer parameter of an option; tuples are one word such as 10,20."""
+    if field.opt.positional:
+        argument = typer.Argument(help=field.opt.help, show_default=False)
+        return _keyword(field.name, None, field.type, argument)
+    default = None if field.required else field.default
+    flag = f"{field.flag}/--no-{field.flag[2:]}" if field.type is bool and default else field.flag
+    shown: Any = "required" if field.required else (",".join(map(str, default)) if isinstance(default, tuple) else True)
+    extra: dict[str, Any] = {"help": field.opt.help, "rich_help_panel": field.opt.panel, "show_default": shown}
+    if get_origin(field.type) is tuple:
+        extra |= {"parser": lambda text: files.coerce(field.type, text), "metavar": "LIST"}
+        return _keyword(field.name, default, object, typer.Option(flag, **extra))
+    return _keyword(field.name, default, field.type, typer.Option(flag, **extra))
+
+
+def _common_parameters(presets: bool) -> list[inspect.Parameter]:
+    def option(flag: str, help_text: str) -> Any:
+        return typer.Option(flag, help=help_text, rich_help_panel=COMMON)
+
+    parameters = [
+        _keyword("config", None, Path | None, option("--config", "TOML file of options; flags win over it")),
+        _keyword("json", False, bool, option("--json", "print the result as one line of JSON, without a table")),
+    ]
+    if presets:
+        names = Literal[tuple(files.preset_names())]  # type: ignore[valid-type]
+        parameters.insert(
+            0, _keyword("preset", None, names, option("--preset", "a set of options that ships with dinotools"))
+        )
+    return parameters
+
+
+def _keyword(name: str, default: Any, kind: Any, typer_info: Any) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, typer_info]
+    )
+
+
+def run_app(app: Callable[[], None], *, debug: bool) -> int:
+    """Runs the app and turns what went wrong into one line and an exit code.
+
+    Returns:
+        0; 2 for bad input; 1 for a failed run; 130 after Ctrl-C.
+    """
+    try:
+        app()
+    except DinotoolsError as error:
+        console.messages.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        if debug:
+            raise
+        return error.exit_code
+    except KeyboardInterrupt:
+        console.messages.print("interrupted")
+        return 130
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except Exception as error:
+        if debug:
+            raise
+        console.messages.print(
+            f"[bold red]error:[/] {type(error).__name__}: {escape(str(error))}. Add --debug to see the traceback.",
+            highlight=False,
+            soft_wrap=True,
+        )
+        return 1
+    return 0

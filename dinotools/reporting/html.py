@@ -1,0 +1,92 @@
+"""Self-contained HTML pages: no network, no other files, light and dark."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dinotools.reporting.tables import cell
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #22262b; --soft: #666d76; --page: #fbfbfa; --line: #dcdedf; --card: #fff; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e7e8; --soft: #a2a8af; --page: #17191c; --line: #34383d; --card: #202327; }
+}
+body { margin: 0 auto; padding: 2rem 1.2rem 4rem; max-width: 60rem; background: var(--page); color: var(--ink);
+  font: 16px/1.55 system-ui, sans-serif; }
+h1 { font-size: 1.7rem; margin: 0 0 .3rem; } h2 { font-size: 1.15rem; margin: 2.4rem 0 .4rem; }
+p { max-width: 44rem; } .lead, figcaption, footer { color: var(--soft); }
+table { border-collapse: collapse; background: var(--card); } .scroll { overflow-x: auto; }
+th, td { padding: .4rem .9rem; border: 1px solid var(--line); text-align: left; font-variant-numeric: tabular-nums; }
+figure { margin: .8rem 0; } img { max-width: 100%; height: auto; border: 1px solid var(--line); border-radius: 4px; }
+pre { overflow-x: auto; padding: .8rem; background: var(--card); border: 1px solid var(--line); border-radius: 4px; }
+"""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page: heading, a sentence, then any of a table, pictures and commands.
+
+    Args:
+        title: its heading.
+        text: what is to be seen.
+        rows: a table, one dict per row.
+        pictures: (PNG file, alternative text) pairs.
+        commands: shell lines.
+    """
+
+    title: str
+    text: str = ""
+    rows: Sequence[dict[str, Any]] = ()
+    pictures: Sequence[tuple[Path, str]] = ()
+    commands: str = ""
+
+
+def page(title: str, lead: str, sections: Sequence[Section], footer: str) -> str:
+    """The page as one HTML document, pictures inside."""
+    body = "\n".join(_section(section) for section in sections)
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(title)}</title>
+<link rel="icon" href="data:,">
+<style>{STYLE}</style>
+</head>
+<body>
+<h1>{html.escape(title)}</h1>
+<p class="lead">{html.escape(lead)}</p>
+{body}
+<footer><p>{html.escape(footer)}</p></footer>
+</body>
+</html>
+"""
+
+
+def _section(section: Section) -> str:
+    parts = [f"<h2>{html.escape(section.title)}</h2>"]
+    if section.text:
+        parts.append(f"<p>{html.escape(section.text)}</p>")
+    if section.rows:
+        parts.append(_table(section.rows))
+    parts += [_picture(path, text) for path, text in section.pictures]
+    if section.commands:
+        parts.append(f"<pre>{html.escape(section.commands)}</pre>")
+    return "\n".join(parts)
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> str:
+    head = "".join(f"<th>{html.escape(column)}</th>" for column in rows[0])
+    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell(v))}</td>' for v in row.values())}</tr>" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _picture(path: Path, text: str) -> str:
+    data = base64.b64encode(path.read_bytes()).decode()
+    alt = html.escape(text, quote=True)
+    return f'<figure><img src="data:image/png;base64,{data}" alt="{alt}"><figcaption>{alt}</figcaption></figure>'

@@ -1,0 +1,41 @@
+"""Results as Rich tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from dinotools.runtime.results import Result
+
+
+def print_result(result: Result, console: Console) -> None:
+    """Prints the table of a result and its notes."""
+    if result.rows:
+        console.print(as_table(result))
+    for note in result.notes:
+        console.print(note, highlight=False, soft_wrap=True)
+
+
+def as_table(result: Result) -> Table:
+    """The rows as a table; numbers stand to the right."""
+    table = Table(title=result.title, title_justify="left", title_style="bold", header_style="bold")
+    columns = list(dict.fromkeys(column for row in result.rows for column in row))
+    for column in columns:
+        numeric = all(isinstance(row.get(column), (int, float, type(None))) for row in result.rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in result.rows:
+        table.add_row(*(cell(row.get(column)) for column in columns))
+    return table
+
+
+def cell(value: Any) -> str:
+    """A value as a person reads it: percentages to two places, nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.2f}" if abs(value) >= 0.01 or value == 0 else f"{value:.2g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

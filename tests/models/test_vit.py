@@ -1,0 +1,222 @@
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from dinotools.models.vit import DropPath, VisionTransformer, build_vit
+from tests.golden import official
+
+MODELS = {"vit_tiny16": ("vit_tiny", 16), "vit_small8": ("vit_small", 8)}
+INPUTS = {
+    "a224": (101, (2, 3, 224, 224)),
+    "b96": (102, (2, 3, 96, 96)),
+    "c272x480": (103, (1, 3, 272, 480)),
+    "d64x96": (104, (2, 3, 64, 96)),
+    "e75x100": (105, (1, 3, 75, 100)),
+    "f230x230": (106, (1, 3, 230, 230)),
+    "g224x230": (107, (1, 3, 224, 230)),
+}
+GOLDEN = official.arrays("vit")
+
+
+@cache
+def filled(tag: str, dtype: torch.dtype = torch.float32) -> VisionTransformer:
+    arch, patch_size = MODELS[tag]
+    return official.fill(build_vit(arch, patch_size)).to(dtype).eval()
+
+
+def assert_close(actual: torch.Tensor, recorded: np.ndarray, **tolerance: float) -> None:
+    np.testing.assert_allclose(actual.detach().numpy(), recorded, **{"rtol": 0, **tolerance})
+
+
+@pytest.mark.parametrize("name", official.keys()["vit"])
+def test_names_shapes_and_parameter_count_are_official(name):
+    recorded = official.keys()["vit"][name]
+    arch, patch_size = name.split("/")
+    with torch.device("meta"):
+        model = build_vit(arch, int(patch_size))
+    assert [[key, list(value.shape)] for key, value in model.state_dict().items()] == recorded["state_dict"]
+    assert sum(p.numel() for p in model.parameters()) == recorded["n_parameters"]
+    assert model.embed_dim == recorded["embed_dim"]
+    assert len(model.blocks) == recorded["depth"]
+    assert {block.attn.num_heads for block in model.blocks} == {recorded["num_heads"]}
+
+
+@pytest.mark.parametrize("name", INPUTS)
+@pytest.mark.parametrize("tag", MODELS)
+@torch.no_grad()
+def test_tokens_agree_with_the_official_run(tag, name):
+    x = official.normal(*INPUTS[name])
+    assert_close(filled(tag)(x), GOLDEN[f"{tag}/{name}/cls"], atol=3e-5)
+
+    layers = filled(tag).get_intermediate_layers(x, n=4)
+    assert len(layers) == 4
+    for i, tokens in enumerate(layers):
+        patches = tokens[:, 1:]
+        assert_close(tokens[:, 0], GOLDEN[f"{tag}/{name}/inter{i}/cls"], atol=3e-5)
+        assert_close(patches.mean(dim=1), GOLDEN[f"{tag}/{name}/inter{i}/patch_mean"], atol=3e-5)
+        assert_close(patches.std(dim=1, correction=0), GOLDEN[f"{tag}/{name}/inter{i}/patch_std"], atol=3e-5)
+    assert_close(layers[3][:, 1:, :8], GOLDEN[f"{tag}/{name}/inter3/patch_first8"], atol=3e-5)
+
+
+@pytest.mark.parametrize(
+    ("tag", "name"),
+    [("vit_tiny16", name) for name in INPUTS] + [("vit_small8", name) for name in ("b96", "d64x96", "e75x100")],
+)
+@torch.no_grad()
+def test_float64_agrees_to_rounding(tag, name):
+    x = official.normal(*INPUTS[name]).double()
+    features = filled(tag, torch.float64)(x)
+    assert_close(features, GOLDEN[f"{tag}/{name}/cls_f64"], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("tag", "name"), [("vit_tiny16", "b96"), ("vit_small8", "d64x96")])
+@torch.no_grad()
+def test_last_selfattention_agrees_with_the_official_run(tag, name):
+    x = official.normal(*INPUTS[name])
+    attention = filled(tag).get_last_selfattention(x)
+    assert_close(attention, GOLDEN[f"{tag}/{name}/last_selfattention"], atol=5e-6)
+    torch.testing.assert_close(filled(tag).get_cls_attention(x), attention[:, :, 0], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("key", [key.removesuffix("/official_sum") for key in GOLDEN if key.endswith("/official_sum")])
+@torch.no_grad()
+def test_positional_encodings_agree_with_the_official_run(key):
+    tag, _, size = key.split("/")
+    height, width = map(int, size.split("x"))
+    patch_size = MODELS[tag][1]
+    encodings = filled(tag).interpolate_pos_encoding(height, width)
+    rows = 1 + (height // patch_size) * (width // patch_size)
+    assert encodings.shape == (1, rows, filled(tag).embed_dim)
+
+    if f"{key}/official_first12" in GOLDEN:
+        assert_close(encodings[0, :, :12], GOLDEN[f"{key}/official_first12"], atol=5e-5)
+    widened = encodings[0].double()
+    assert_close(widened.sum(dim=0), GOLDEN[f"{key}/official_sum"], atol=5e-5 * rows**0.5)
+    assert_close(widened.square().sum(dim=0), GOLDEN[f"{key}/official_sumsq"], rtol=5e-5)
+
+
+def test_positional_encodings_are_untouched_only_for_square_images_of_as_many_patches():
+    vit = filled("vit_tiny16")
+    assert vit.interpolate_pos_encoding(224, 224) is vit.pos_embed
+    assert vit.interpolate_pos_encoding(230, 230) is vit.pos_embed
+    assert not torch.equal(vit.interpolate_pos_encoding(224, 230), vit.pos_embed)
+
+
+@cache
+def small_vit_of_16_patches() -> VisionTransformer:
+    return official.small_vit(img_size=32)
+
+
+# 4 x 4 patches of 8 pixels are stored; the examples are one patch, one row, one column, and just short of another row.
+@settings(max_examples=40)
+@given(st.integers(8, 70), st.integers(8, 70))
+@example(8, 8)
+@example(8, 70)
+@example(70, 8)
+@example(31, 32)
+@torch.no_grad()
+def test_any_size_of_at_least_one_patch_works(height, width):
+    vit = small_vit_of_16_patches()
+    x = torch.zeros(2, 3, height, width)
+    tokens = 1 + (height // 8) * (width // 8)
+    assert vit(x).shape == (2, 64)
+    assert vit.get_intermediate_layers(x)[0].shape == (2, tokens, 64)
+    assert vit.get_cls_attention(x).shape == (2, 2, tokens)
+
+
+@pytest.mark.parametrize(("height", "width"), [(7, 8), (8, 7), (3, 40), (0, 8)])
+def test_images_smaller_than_a_patch_are_refused(height, width):
+    with pytest.raises(ValueError, match=f"{height}x{width} pixels is smaller than one patch of 8"):
+        official.small_vit()(torch.zeros(1, 3, height, width))
+
+
+@torch.no_grad()
+def test_pixels_beyond_the_last_whole_patch_are_dropped():
+    vit = official.fill(official.small_vit())
+    x = official.normal(1, (2, 3, 31, 45))
+    beyond = x.clone()
+    beyond[:, :, 24:], beyond[:, :, :, 40:] = 1e3, 1e3
+    assert torch.equal(vit(beyond), vit(x))
+
+
+@torch.no_grad()
+def test_as_many_layers_as_are_asked_for():
+    vit = official.fill(official.small_vit())
+    x = official.normal(2, (1, 3, 64, 64))
+    last, both = vit.get_intermediate_layers(x), vit.get_intermediate_layers(x, n=2)
+    assert [len(last), len(both), len(vit.get_intermediate_layers(x, n=9))] == [1, 2, 2]
+    assert torch.equal(last[0], both[1])
+    torch.testing.assert_close(last[0][:, 0], vit(x), rtol=0, atol=1e-6)
+
+
+def test_attention_without_bias_has_one_cls_row_too():
+    vit = VisionTransformer(32, 8, embed_dim=16, depth=1, num_heads=2, qkv_bias=False)
+    x = official.normal(3, (2, 3, 32, 40))
+    rows = vit.get_last_selfattention(x)
+    torch.testing.assert_close(rows.sum(dim=-1), torch.ones(2, 2, 21))
+    torch.testing.assert_close(vit.get_cls_attention(x), rows[:, :, 0])
+
+
+def test_initial_weights():
+    torch.manual_seed(0)
+    vit = build_vit("vit_tiny")
+    for name, parameter in vit.named_parameters():
+        values = parameter.detach()
+        if name.startswith("patch_embed"):
+            assert 0 < values.abs().max() <= (3 * 16 * 16) ** -0.5  # PyTorch's uniform default for a convolution
+        elif name.endswith("bias"):
+            assert not values.any(), name
+        elif "norm" in name:
+            assert (values == 1).all(), name
+        else:
+            assert 0.015 < values.std() < 0.025, name
+
+
+def test_stochastic_depth_drops_whole_samples_and_keeps_the_mean():
+    torch.manual_seed(0)
+    rate, n = 0.3, 20_000
+    x = 1 + official.normal(4, (n, 2, 3)).abs()
+    out = DropPath(rate).train()(x)
+    kept = out[:, 0, 0] != 0
+    torch.testing.assert_close(out[kept], x[kept] / (1 - rate))
+    assert not out[~kept].any()
+    deviations = (kept.float().mean() - (1 - rate)) / (rate * (1 - rate) / n) ** 0.5
+    assert deviations.abs() < 4
+    assert DropPath(rate).eval()(x) is x
+    assert DropPath(0.0).train()(x) is x
+
+
+def test_stochastic_depth_grows_linearly_over_the_blocks():
+    rates = [block.drop_path.rate for block in build_vit("vit_tiny", drop_path_rate=0.1).blocks]
+    np.testing.assert_allclose(rates, np.linspace(0, 0.1, 12))
+
+
+def test_both_branches_of_a_block_drop():
+    vit = official.fill(official.small_vit())
+    block = vit.blocks[0].train()
+    x = official.normal(5, (64, 3, 64))
+    block.drop_path.rate = 0.5
+    torch.manual_seed(0)
+    out = block(x)
+    attention = block.attn(block.norm1(x))
+    candidates = [
+        y + mlp * block.mlp(block.norm2(y)) for y in (x, x + 2 * attention) for mlp in (0, 2)
+    ]  # neither, second, first, both
+    distance = torch.stack([(out - c).abs().amax(dim=(1, 2)) for c in candidates])
+    assert (distance.amin(dim=0) < 1e-5).all()
+    assert set(distance.argmin(dim=0).tolist()) == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize(("height", "width"), [(224, 224), (75, 100), (16, 33)])
+@torch.no_grad()
+def test_runs_on_fake_cuda(fake_cuda, height, width):
+    with fake_cuda:
+        vit = build_vit("vit_tiny", drop_path_rate=0.1).train()
+        x = torch.empty(2, 3, height, width)
+    outputs = [vit(x), *vit.get_intermediate_layers(x, n=2), vit.get_last_selfattention(x), vit.get_cls_attention(x)]
+    assert all(out.device.type == "cuda" for out in outputs)
+    assert outputs[0].shape == (2, 192)

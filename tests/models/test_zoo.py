@@ -1,0 +1,90 @@
+import pytest
+import torch
+
+from dinotools.models.zoo import ZOO, build_backbone, convnet_names, did_you_mean
+from dinotools.runtime.errors import DinotoolsError
+
+RELEASES = "https://dl.fbaipublicfiles.com/dino"
+
+# As the official hubconf.py, eval_image_retrieval.py, visualize_attention.py and README spell them.
+OFFICIAL_FILES = {
+    "dino_vits16": "dino_deitsmall16_pretrain/dino_deitsmall16_pretrain.pth",
+    "dino_vits8": "dino_deitsmall8_pretrain/dino_deitsmall8_pretrain.pth",
+    "dino_vitb16": "dino_vitbase16_pretrain/dino_vitbase16_pretrain.pth",
+    "dino_vitb8": "dino_vitbase8_pretrain/dino_vitbase8_pretrain.pth",
+    "dino_resnet50": "dino_resnet50_pretrain/dino_resnet50_pretrain.pth",
+    "dino_vits16_gldv2": "dino_vitsmall16_googlelandmark_pretrain/dino_vitsmall16_googlelandmark_pretrain.pth",
+    "dino_vits8_300ep": "dino_deitsmall8_300ep_pretrain/dino_deitsmall8_300ep_pretrain.pth",
+    "dino_vits16_full": "dino_deitsmall16_pretrain/dino_deitsmall16_pretrain_full_checkpoint.pth",
+    "dino_vits8_full": "dino_deitsmall8_pretrain/dino_deitsmall8_pretrain_full_checkpoint.pth",
+    "dino_vitb16_full": "dino_vitbase16_pretrain/dino_vitbase16_pretrain_full_checkpoint.pth",
+    "dino_vitb8_full": "dino_vitbase8_pretrain/dino_vitbase8_pretrain_full_checkpoint.pth",
+    "dino_resnet50_full": "dino_resnet50_pretrain/dino_resnet50_pretrain_full_checkpoint.pth",
+}
+EMBED_DIMS = {"vit_small": 384, "vit_base": 768, "resnet50": 2048}
+
+
+def test_urls_are_the_official_ones():
+    assert {name: network.url for name, network in ZOO.items()} == {
+        name: f"{RELEASES}/{file}" for name, file in OFFICIAL_FILES.items()
+    }
+
+
+def test_accuracies_are_those_of_table_2():
+    assert {name: (network.knn_top1, network.linear_top1) for name, network in ZOO.items() if network.knn_top1} == {
+        "dino_vits16": (74.5, 77.0),
+        "dino_vits8": (78.3, 79.7),
+        "dino_vitb16": (76.1, 78.2),
+        "dino_vitb8": (77.4, 80.1),
+        "dino_resnet50": (67.5, 75.3),
+    }
+
+
+@pytest.mark.parametrize("name", OFFICIAL_FILES)
+def test_every_released_network_can_be_built(name):
+    network = ZOO[name]
+    with torch.device("meta"):
+        model, embed_dim = build_backbone(network.arch, network.patch_size)
+    assert embed_dim == EMBED_DIMS[network.arch]
+    assert getattr(model, "patch_size", None) == network.patch_size
+
+
+@pytest.mark.parametrize(
+    ("arch", "patch_size", "img_size"), [("vit_micro", 4, 32), ("vit_tiny", 16, 48), ("resnet18", None, 64)]
+)
+def test_feature_is_as_wide_as_told(arch, patch_size, img_size):
+    model, embed_dim = build_backbone(arch, patch_size, img_size)
+    with torch.no_grad():
+        assert model.eval()(torch.zeros(2, 3, img_size, img_size)).shape == (2, embed_dim)
+
+
+def test_drop_path_reaches_the_vit():
+    model, _ = build_backbone("vit_micro", 4, 32, drop_path_rate=0.25)
+    assert [block.drop_path.rate for block in model.blocks] == pytest.approx([0, 0.05, 0.1, 0.15, 0.2, 0.25])
+
+
+@pytest.mark.parametrize(("wrong", "right"), [("vit_smal", "vit_small"), ("resnet5", "resnet50")])
+def test_unknown_arch_is_answered_with_the_nearest(wrong, right):
+    with pytest.raises(DinotoolsError, match=f"no such architecture: {wrong}.*Did you mean .*{right}"):
+        build_backbone(wrong, 16)
+
+
+def test_a_name_near_nothing_is_answered_with_a_list():
+    assert did_you_mean("qqq", ["vit_small", "resnet50"]) == "Known are vit_small, resnet50."
+
+
+def test_a_network_without_a_feature_vector_is_refused():
+    with pytest.raises(DinotoolsError, match="--arch squeezenet1_1: cannot serve as a backbone"):
+        build_backbone("squeezenet1_1", None)
+
+
+@pytest.mark.parametrize("patch_size", [None, 0, 33])
+def test_impossible_patch_size(patch_size):
+    with pytest.raises(DinotoolsError, match="patch size between 1 and the image's 32 pixels"):
+        build_backbone("vit_micro", patch_size, 32)
+
+
+def test_only_classifiers_are_convnets():
+    names = convnet_names()
+    assert "resnet50" in names
+    assert not any("fasterrcnn" in name or "deeplab" in name for name in names)

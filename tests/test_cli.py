@@ -1,0 +1,170 @@
+"""The command line as a user meets it: in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from dinotools.configs.classification import KnnConfig
+from dinotools.configs.demo import DemoConfig
+from dinotools.configs.option import fields
+from dinotools.configs.pretraining import PretrainConfig
+
+TINY = "--arch vit_micro --patch-size 16 --out-dim 32 --head-hidden-dim 32 --head-bottleneck-dim 16 --epochs 2 "
+TINY += "--global-crop-size 32 --local-crop-size 16 --local-crops-number 1 --warmup-epochs 0 --batch-size 8 --workers 0"
+SIZES = "--resize-size 32 --crop-size 32 --workers 0"
+
+
+def dinotools(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dinotools", *(str(word) for word in words)]
+    variables = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "140", "TERM": "dumb"} | environment
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
+
+
+@pytest.fixture(scope="module")
+def trained(image_folder, tmp_path_factory) -> Path:
+    """A run directory, made by the command itself."""
+    out = tmp_path_factory.mktemp("trained") / "run"
+    done = dinotools("pretrain", "--data", image_folder, "--out", out, *TINY.split())
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.mark.parametrize("words", [["--help"], ["pretrain", "--help"], ["knn", "--help"], ["models", "--help"]])
+def test_help_does_not_import_torch(words):
+    code = "import sys; from dinotools.options import run_app; from dinotools.cli import app\n"
+    code += f"status = run_app(lambda: app(args={words}), debug=True)\n"
+    code += (
+        "heavy = {'torch', 'torchvision', 'numpy', 'matplotlib', 'sklearn', 'faiss', 'PIL', 'av'} & set(sys.modules)\n"
+    )
+    code += "assert not heavy, heavy; sys.exit(status)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Usage" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "config_class"), [("pretrain", PretrainConfig), ("knn", KnnConfig), ("demo", DemoConfig)]
+)
+def test_every_option_stands_in_the_help_with_its_panel_and_default(command, config_class):
+    text = dinotools(command, "--help", COLUMNS="240").stdout
+    for field in fields(config_class):
+        line = next(line for line in text.splitlines() if f" {field.flag} " in line)
+        assert field.opt.help in line
+        assert f"─ {field.opt.panel} ─" in text
+        if field.required:
+            assert "required" in line
+        elif field.default not in (None, False, True):
+            shown = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else str(field.default)
+            assert f"[default: {shown}]" in line or f"[default: ({shown})]" in line, line
+
+
+def test_version():
+    import dinotools as package
+
+    assert dinotools("--version").stdout.strip() == f"dinotools {package.__version__}"
+
+
+def test_knn_prints_a_table_and_leaves_results(trained, image_folder, tmp_path):
+    out = tmp_path / "knn"
+    done = dinotools("knn", "--ckpt", trained, "--data", image_folder, "--k", "1,3", "--out", out, *SIZES.split())
+    assert done.returncode == 0, done.stderr
+    assert "top-1 %" in done.stdout and "top-5 %" in done.stdout
+    results = json.loads((out / "results.json").read_text())
+    assert set(results["metrics"]) == {"k1", "k3"}
+    assert 0 <= results["metrics"]["k1"]["top1"] <= 100
+    assert results["details"]["data"]["train"] == {"images": 24, "skipped": []}
+    assert results["details"]["data"]["val"]["images"] == 12
+    assert len(results["details"]["checkpoint"]["sha256"]) == 64
+    assert results["details"]["checkpoint"]["key"] == "teacher"
+    assert results["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert results["wall_time_s"] > 0 and results["peak_memory_mb"]["host"] > 0
+    again = dinotools("knn", "--config", out / "config.toml", "--out", tmp_path / "again", "--json")
+    assert json.loads(again.stdout.splitlines()[-1])["metrics"] == results["metrics"]
+
+
+def test_flags_win_over_the_file_and_the_file_over_the_preset(image_folder, tmp_path):
+    options = tmp_path / "options.toml"
+    options.write_text(f'data = "{image_folder}"\nepochs = 1\nwarmup_epochs = 0\nout_dim = 16\n')
+    words = ["--preset", "digits", "--config", options, "--out", tmp_path / "run", "--batch-size", 12, "--knn-every", 0]
+    done = dinotools("pretrain", *words, "--workers", 0, "--json")
+    assert done.returncode == 0, done.stderr
+    config = json.loads(done.stdout.splitlines()[-1])["config"]
+    assert (config["batch_size"], config["out_dim"], config["arch"]) == (12, 16, "vit_micro")
+    assert config["optimizer"] == "adamw"
+
+
+def test_models(trained):
+    listed = dinotools("models", "list", "--json")
+    assert json.loads(listed.stdout)["metrics"]["dino_vits16"]["knn_top1"] == 74.5
+    info = json.loads(dinotools("models", "info", trained, "--json").stdout)["metrics"]
+    assert (info["arch"], info["patch_size"], info["img_size"], info["epoch"]) == ("vit_micro", 16, 32, 2)
+
+
+def write_evil_pickle(path: Path, canary: Path) -> None:
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (canary,))
+
+    torch.save({"teacher": {"a": torch.zeros(1)}, "args": Evil()}, path)
+
+
+BAD = {
+    "missing folder": (["knn", "--ckpt", "RUN", "--data", "nowhere"], "nowhere"),
+    "folder without images": (["pretrain", "--data", "EMPTY", "--out", "OUT"], "holds no images"),
+    "one class": (["knn", "--ckpt", "RUN", "--train", "ONE", "--val", "ONE", "--k", "1"], "one class"),
+    "too few images for k": (["knn", "--ckpt", "RUN", "--data", "DATA"], "--k 10,20"),
+    "wrong architecture": (["knn", "--ckpt", "RUN", "--data", "DATA", "--arch", "vit_small", "--k", "3"], "vit_micro"),
+    "code in a pickle": (["knn", "--ckpt", "EVIL", "--data", "DATA", "--k", "3"], "refused"),
+    "no weights": (["knn", "--ckpt", "nothing.pth", "--data", "DATA", "--k", "3"], "nothing.pth"),
+    "crop below a patch": (
+        ["pretrain", "--data", "DATA", "--out", "OUT", "--local-crop-size", "8"],
+        "--local-crop-size: a crop of 8 pixels is smaller than a patch of 16",
+    ),
+    "output not empty": (["pretrain", "--data", "DATA", "--out", "RUN", *TINY.split()], "--resume"),
+    "option missing": (["knn", "--data", "DATA"], "missing --ckpt"),
+    "unknown preset": (["pretrain", "--preset", "big", "--data", "DATA", "--out", "OUT"], "digits"),
+    "corrupt images": (
+        ["pretrain", "--data", "CORRUPT", "--out", "OUT", *TINY.split(), "--batch-size", "2"],
+        "--max-bad",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_with_the_remedy_and_exit_code_2(case, trained, image_folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    one = tmp_path / "one" / "only"
+    one.mkdir(parents=True)
+    (one / "0.png").write_bytes((image_folder / "train/red/0.png").read_bytes())
+    corrupt = tmp_path / "corrupt"
+    corrupt.mkdir()
+    for i in range(4):
+        (corrupt / f"{i}.jpg").write_bytes(b"this is no image")
+    canary, evil = tmp_path / "canary", tmp_path / "evil.pth"
+    write_evil_pickle(evil, canary)
+    places = {
+        "RUN": trained, "EMPTY": tmp_path / "empty", "ONE": one.parent, "DATA": image_folder, "OUT": tmp_path / "out",
+        "EVIL": evil, "CORRUPT": corrupt,
+    }  # fmt: skip
+    before = {path: path.stat().st_mtime_ns for path in trained.iterdir()}
+    words, expected = BAD[case]
+    done = dinotools(*(places.get(word, word) for word in words), COLUMNS="400")
+    assert done.returncode == 2, done.stderr
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    if case != "unknown preset":  # Typer's own message, in a frame
+        lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+        assert len(lines) == 1
+    assert not canary.exists()
+    assert {path: path.stat().st_mtime_ns for path in trained.iterdir()} == before
+    assert case == "corrupt images" or not (tmp_path / "out").exists()
+
+
+def test_debug_shows_the_traceback():
+    assert "Traceback" in dinotools("knn", "--data", "nowhere", "--ckpt", "x", "--debug").stderr
