@@ -116,7 +116,7 @@ def write_page(
         ),
         html.Section(
             "Go on",
-            "The same three steps on your own images: train/ and val/ with a subfolder per class, or any folder to pre-train only.",
+            "The same on your own images: any folder to pre-train; train/ and val/ with a subfolder per class to measure.",
             commands="dinotools pretrain --preset small-images --data DIR --out runs/mine\n"
             "dinotools knn --ckpt runs/mine --data DIR --resize-size 32 --crop-size 32",
         ),

@@ -33,7 +33,7 @@ def command(app: typer.Typer, name: str, config_class: type, target: str, *, pre
     Args:
         app: the app or group that the command belongs to.
         name: its name.
-        config_class: its options; what the command line sets wins over --config, that over --preset, that over defaults.
+        config_class: its options; the command line wins over --config, that over --preset, that over the defaults.
         target: ``package.module:function``.
         presets: whether the command takes --preset.
     """

@@ -21,7 +21,6 @@ from torch.utils.data import Dataset, default_collate
 
 from dinotools.data.images import ImageSource, UnreadableImage
 from dinotools.data.transforms import to_uint8_tensor
-from dinotools.runtime.errors import DinotoolsError
 
 FLIP_P = 0.5
 JITTER_P = 0.8
@@ -199,7 +198,7 @@ class TrainingImages(Dataset[CropSample]):
     """Multi-crops of the images of a source, asked for by (epoch, index).
 
     Chance depends on seed, epoch and index alone: neither the number of worker processes nor a resumed run changes a
-    crop. In place of an unreadable image comes the next readable one, as itself unreadable ones are reported.
+    crop. In place of an unreadable image comes the next readable one, together with a report.
 
     Args:
         source: the images.
@@ -216,11 +215,7 @@ class TrainingImages(Dataset[CropSample]):
         return len(self.source)
 
     def __getitem__(self, key: tuple[int, int]) -> CropSample:
-        """The crops of image ``index`` in epoch ``epoch``, key = (epoch, index).
-
-        Raises:
-            DinotoolsError: no image of the source can be read.
-        """
+        """The crops of image ``index`` in epoch ``epoch``, key = (epoch, index); none if no image can be read."""
         epoch, wanted = key
         bad: list[UnreadableImage] = []
         for offset in range(len(self)):
@@ -230,14 +225,14 @@ class TrainingImages(Dataset[CropSample]):
                 rng = Random(f"{self.seed} {epoch} {wanted}")
                 return CropSample(self.multicrop(image, rng), index, bad)
             bad.append(image)
-        raise DinotoolsError("none of the images can be read", self.source.name(wanted), "Check the files.")
+        return CropSample([], wanted, bad)
 
     def _load(self, index: int) -> Image.Image | UnreadableImage:
         if index not in self._bad:
             try:
                 return self.source.load(index)
             except UnreadableImage as error:
-                self._bad[index] = error
+                self._bad[index] = UnreadableImage(*error.args)  # a traceback would keep the pixels alive
         return self._bad[index]
 
 

@@ -10,7 +10,6 @@ from typing import Protocol
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from rich.markup import escape
 
 from dinotools.runtime.console import warn
 from dinotools.runtime.errors import DinotoolsError
@@ -197,7 +196,7 @@ def _list(folder: str) -> tuple[list[str], list[str]]:
 class BadImages:
     """The unreadable images of a run: each is named once, and too many of them are an error.
 
-    As many are tolerated as fit into the limit: at 1 %, none of 99 images and one of 100.
+    As many are tolerated as fit into the limit: at 1 %, none of 99 images and one of 100. All of them never are.
 
     Args:
         limit: tolerated share of all images (``--max-bad``).
@@ -222,11 +221,12 @@ class BadImages:
         if image.path in self._reasons:
             return
         self._reasons[image.path] = image.reason
-        if len(self._reasons) > self.limit * self.total + 1e-9:  # 0.29 * 100 is 28.999...
+        tolerated = min(self.limit * self.total + 1e-9, self.total - 1)  # 0.29 * 100 is 28.999...
+        if len(self._reasons) > tolerated:
             raise DinotoolsError(
                 f"{image.reason}; that makes {len(self._reasons)} unreadable of {self.total:,} images, more than "
                 f"--max-bad {self.limit:g} allows",
                 image.path,
                 "Repair or remove them, or raise --max-bad.",
             )
-        warn(escape(f"skipping {image}"))
+        warn(f"skipping {image}")

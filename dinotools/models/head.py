@@ -5,6 +5,8 @@ Source: DINO, section 3.1 "Network architecture" and appendix C "Projection head
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -58,7 +60,7 @@ class DINOHead(nn.Module):
         else:
             widths = [in_dim] + [hidden_dim] * (nlayers - 1)
             layers: list[nn.Module] = []
-            for width_in, width_out in zip(widths, widths[1:], strict=False):
+            for width_in, width_out in pairwise(widths):
                 layers.append(nn.Linear(width_in, width_out))
                 if use_bn:
                     layers.append(nn.BatchNorm1d(width_out))

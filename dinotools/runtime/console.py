@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 results = Console()
@@ -19,12 +20,12 @@ T = TypeVar("T")
 
 def warn(message: str) -> None:
     """Prints a warning that the user should see but that stops nothing."""
-    messages.print(f"[yellow]warning:[/] {message}", highlight=False)
+    messages.print(f"[yellow]warning:[/] {escape(message)}", highlight=False, soft_wrap=True)
 
 
 def say(message: str) -> None:
     """Prints a line of progress."""
-    messages.print(message, highlight=False)
+    messages.print(message, highlight=False, markup=False, soft_wrap=True)
 
 
 def progress_bar(*extra: TextColumn) -> Progress:

@@ -88,7 +88,7 @@ def test_coerce(kind, value, expected):
 
 @pytest.mark.parametrize("name", files.preset_names())
 def test_every_preset_is_a_valid_config(name):
-    config = files.load(PretrainConfig, files.preset_file(name), **{"out": Path("a"), "data": "digits"})
+    config = files.load(PretrainConfig, files.preset_file(name), out=Path("a"), data="digits")
     assert config.epochs > 0
 
 

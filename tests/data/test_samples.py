@@ -29,8 +29,8 @@ def test_digits_are_scikit_learns():
         assert (array[..., 0] == array[..., 2]).all()
         shrunk = array[..., 0].reshape(8, 4, 8, 4).mean((1, 3))
         assert np.corrcoef(shrunk.ravel(), original.images[val.indices[index]].ravel())[0, 1] > 0.97
-    brightest = max(np.asarray(val.load(index)).max() for index in range(20))
-    assert brightest == 255
+    mean = np.mean([np.asarray(val.load(index)) for index in range(len(val))])
+    assert abs(mean / (original.images[val.indices].mean() * 255 / 16) - 1) < 0.03  # 16 is white
 
 
 def test_photos():

@@ -1,14 +1,12 @@
 from collections import Counter
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
 from dinotools.data.augment import MultiCrop, TrainingImages, collate_crops
 from dinotools.data.images import UnreadableImage
-from dinotools.runtime.errors import DinotoolsError
 
 
 class Numbered:
@@ -78,6 +76,8 @@ def test_the_next_readable_image_takes_the_place_of_an_unreadable_one():
     assert not equal(images[0, 1].crops, images[0, 3].crops)  # the stand-in is cut in its own way
 
 
-def test_a_source_without_any_readable_image_is_an_error():
-    with pytest.raises(DinotoolsError, match="none of the images"):
-        TrainingImages(Numbered(3, bad=(0, 1, 2)), MultiCrop(8, 4, 1), seed=0)[0, 1]
+def test_a_source_without_any_readable_image_gives_no_crops_and_every_reason():
+    images = TrainingImages(Numbered(3, bad=(0, 1, 2)), MultiCrop(8, 4, 1), seed=0)
+    batch = collate_crops([images[0, 1], images[0, 2]])
+    assert batch.crops == []
+    assert {bad.path for bad in batch.bad} == {"0.jpg", "1.jpg", "2.jpg"}

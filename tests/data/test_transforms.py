@@ -47,7 +47,7 @@ def test_normalize_leaves_float_inputs_alone():
 
 
 def test_normalize_stays_on_the_device(fake_cuda):
-    batch = torch.empty(4, 3, 8, 8, dtype=torch.uint8)
+    batch = torch.empty(4, 3, 8, 8, dtype=torch.uint8, device=fake_cuda)
     assert normalize(batch).device.type == "cuda"
     assert normalize(batch).dtype == torch.float32
 

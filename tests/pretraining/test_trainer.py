@@ -201,7 +201,7 @@ def test_somebody_elses_directory_is_left_alone(config):
     config.out.mkdir()
     (config.out / "thesis.tex").write_text("years of work")
     for changes in ({}, {"resume": True}):
-        with pytest.raises(DinotoolsError, match="not empty.*--resume.*--overwrite"):
+        with pytest.raises(DinotoolsError, match=r"not empty.*--resume.*--overwrite"):
             trainer.run(dataclasses.replace(config, **changes))
     assert (config.out / "thesis.tex").read_text() == "years of work"
 

@@ -1,0 +1,57 @@
+"""Features of a folder: complete, in order, and the same however they are batched."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dinotools.data.images import ImageFiles
+from dinotools.data.transforms import EvalTransform, normalize
+from dinotools.features import extract
+from dinotools.models.vit import build_vit
+from dinotools.runtime.device import prepare
+from dinotools.runtime.errors import DinotoolsError
+
+SIZES = {"resize_size": 36, "crop_size": 32}
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return build_vit("vit_micro", patch_size=16, img_size=32, drop_path_rate=0.5).train()
+
+
+def test_features_are_those_of_each_image_alone(model, image_folder):
+    images = ImageFiles.in_folder(image_folder / "train")
+    found = extract(model, images, prepare("cpu", "auto", 0, 0), batch_size=5, **SIZES)
+    assert found.features.shape == (24, 128) and found.features.dtype == torch.float32
+    assert found.labels.tolist() == list(images.labels)
+    assert found.indices.tolist() == list(range(24))
+    view = EvalTransform(**SIZES)
+    model.eval()
+    with torch.no_grad():
+        alone = torch.cat([model(normalize(view(images.load(i)))[None]) for i in range(24)])
+    model.train()
+    torch.testing.assert_close(found.features, alone, atol=1e-5, rtol=1e-5)
+
+
+def test_readers_change_nothing_and_the_mode_comes_back(model, image_folder):
+    images = ImageFiles.in_folder(image_folder / "val")
+    one = extract(model, images, prepare("cpu", "auto", 0, 0), **SIZES)
+    two = extract(model, images, prepare("cpu", "auto", 2, 0), **SIZES)
+    assert torch.equal(one.features, two.features)
+    assert model.training
+
+
+def test_unreadable_images_are_left_out_and_named(model, tmp_path):
+    for i in range(10):
+        Image.fromarray(np.full((20, 20, 3), 20 * i, np.uint8)).save(tmp_path / f"{i}.png")
+    (tmp_path / "3.png").write_bytes(b"broken")
+    images = ImageFiles.in_folder(tmp_path)
+    runtime = prepare("cpu", "auto", 0, 0)
+    found = extract(model, images, runtime, batch_size=1, max_bad=0.1, **SIZES)
+    assert found.indices.tolist() == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+    assert found.labels.tolist() == [-1] * 9
+    assert [name.endswith("3.png") for name in found.skipped] == [True]
+    with pytest.raises(DinotoolsError, match="--max-bad"):
+        extract(model, images, runtime, max_bad=0.05, **SIZES)
