@@ -1,7 +1,4 @@
-"""The demonstration: the whole way from unlabelled images to a measured, looked-at network, on embedded data.
-
-dinotools demo
-"""
+"""The demonstration: the whole way from unlabelled images to a measured, looked-at network, on embedded data."""
 
 from __future__ import annotations
 
@@ -24,7 +21,9 @@ from dinotools.runtime import run_directory
 from dinotools.runtime.results import Result, versions
 
 PRESET = "digits"
-PICTURED = (0, 61, 120, 247)  # validation digits in the attention picture: any will do
+CURVES, ATTENTION, PAGE = "curves.png", "attention.png", "index.html"
+PICTURED = (0, 61, 120, 247)  # held-out digits in the attention picture: any will do
+PICTURED_SIZE = 96  # pixels: enlarged threefold, a digit has 12 x 12 patches instead of 4 x 4
 
 
 def run(config: DemoConfig) -> Result:
@@ -46,21 +45,15 @@ def run(config: DemoConfig) -> Result:
     trained = trainer.run(options)
     log = read_log(options.out / LOG)
     rows = compare(log)
-    pictures = {
-        config.out / "curves.png": "Loss falls; k-NN accuracy of teacher and student rises over the epochs.",
-        config.out
-        / "attention.png": "Digits, and where the [CLS] token of the trained teacher looks: mean and each head.",
-    }
-    curves, attention = pictures
-    draw_curves(log, curves)
-    draw_attention(options, attention)
-    write_page(rows, options, pictures, config.out / "index.html")
+    draw_curves(log, config.out / CURVES)
+    draw_attention(options, config.out / ATTENTION)
+    write_page(rows, options, config.out)
     return Result(
         title=f"demo · {options.arch}/{options.patch_size} on {options.data}",
         rows=rows,
         metrics={"random": rows[0]["k-NN top-1 %"], "trained": rows[1]["k-NN top-1 %"], "pretrain": trained.metrics},
         details=trained.details,
-        notes=(f"Open {config.out / 'index.html'} to see the curves and attention maps.",),
+        notes=(f"Open {config.out / PAGE} to see the curves and attention maps.",),
     )
 
 
@@ -87,7 +80,7 @@ def draw_curves(log: list[dict[str, float]], path: Path) -> None:
 def draw_attention(options: PretrainConfig, path: Path) -> None:
     """Attention of the trained teacher on a few digits that it was not trained on."""
     images = open_images(options.data, "val")
-    view = EvalTransform(options.global_crop_size, options.global_crop_size)
+    view = EvalTransform(PICTURED_SIZE, PICTURED_SIZE)
     pixels = torch.stack([view(images.load(index)) for index in PICTURED])
     model = load_backbone(str(options.out)).model
     assert isinstance(model, VisionTransformer)
@@ -95,11 +88,8 @@ def draw_attention(options: PretrainConfig, path: Path) -> None:
     figures.save(figures.attention_montage([image.permute(1, 2, 0).numpy() for image in pixels], list(maps)), path)
 
 
-def write_page(
-    rows: list[dict[str, float | str]], options: PretrainConfig, pictures: dict[Path, str], path: Path
-) -> None:
+def write_page(rows: list[dict[str, float | str]], options: PretrainConfig, out: Path) -> None:
     """Writes the page that shows everything."""
-    curves, attention = pictures.items()
     found = versions()
     sections = [
         html.Section(
@@ -108,15 +98,19 @@ def write_page(
             "first time.",
             rows=rows,
         ),
-        html.Section("Training", pictures=[curves]),
+        html.Section(
+            "Training", pictures=[(out / CURVES, "Training loss, and k-NN accuracy of teacher and student, by epoch.")]
+        ),
         html.Section(
             "Attention",
-            "Attention of the last block's [CLS] token over the patches, one picture per head, each on its own scale.",
-            pictures=[attention],
+            f"Where the [CLS] token of the last block looks, head by head. Digits enlarged to {PICTURED_SIZE} pixels.",
+            pictures=[
+                (out / ATTENTION, "Held-out digits, the mean attention of the trained teacher, and each head's.")
+            ],
         ),
         html.Section(
             "Go on",
-            "The same on your own images: any folder to pre-train; train/ and val/ with a subfolder per class to measure.",
+            "The same on your own images: any folder to pre-train, train/ and val/ with a folder per class to measure.",
             commands="dinotools pretrain --preset small-images --data DIR --out runs/mine\n"
             "dinotools knn --ckpt runs/mine --data DIR --resize-size 32 --crop-size 32",
         ),
@@ -128,4 +122,4 @@ def write_page(
         sections,
         f"dinotools {found['dinotools']}, torch {found['torch']}, seed {options.seed}. Options: pretrain/config.toml.",
     )
-    run_directory.write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    run_directory.write_atomically(out / PAGE, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -88,13 +88,22 @@ def _parameter(field: Field) -> inspect.Parameter:
         argument = typer.Argument(help=field.opt.help, show_default=False)
         return _keyword(field.name, None, field.type, argument)
     default = None if field.required else field.default
-    flag = f"{field.flag}/--no-{field.flag[2:]}" if field.type is bool and default else field.flag
-    shown: Any = "required" if field.required else (",".join(map(str, default)) if isinstance(default, tuple) else True)
-    extra: dict[str, Any] = {"help": field.opt.help, "rich_help_panel": field.opt.panel, "show_default": shown}
+    # every switch has both forms: what a file or preset turns on, the command line can turn off
+    flag = f"{field.flag}/--no-{field.flag[2:]}" if field.type is bool else field.flag
+    extra: dict[str, Any] = {"help": field.opt.help, "rich_help_panel": field.opt.panel, "show_default": _shown(field)}
     if get_origin(field.type) is tuple:
         extra |= {"parser": lambda text: files.coerce(field.type, text), "metavar": "LIST"}
         return _keyword(field.name, default, object, typer.Option(flag, **extra))
     return _keyword(field.name, default, field.type, typer.Option(flag, **extra))
+
+
+def _shown(field: Field) -> str | bool:
+    """The default as --help shows it; True leaves that to Typer."""
+    if field.required:
+        return "required"
+    if isinstance(field.default, tuple):
+        return ",".join(map(str, field.default))
+    return "none" if field.default is None else True
 
 
 def _common_parameters(presets: bool) -> list[inspect.Parameter]:

@@ -10,7 +10,7 @@ from dinotools.configs.shared import BackboneOptions, LabelledDataOptions, Resul
 
 
 @dataclass(frozen=True, kw_only=True)
-class KnnConfig(ResultOptions, RuntimeOptions, LabelledDataOptions, BackboneOptions):
+class KnnConfig(BackboneOptions, LabelledDataOptions, RuntimeOptions, ResultOptions):
     """Classify frozen features with a weighted k-nearest-neighbour vote (paper: Tables 2, 7, 10).
 
     For example: dinotools knn --ckpt dino_vits16 --data /datasets/imagenet

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -43,13 +44,14 @@ class Field:
 
 
 def fields(config_class: type) -> list[Field]:
-    """The options of a config class, in order of definition (base classes first)."""
+    """The options of a config class in the order of --help: its own, then those of its bases from left to right."""
     hints = get_type_hints(config_class, include_extras=True)
+    defaults = {field.name: field.default for field in dataclasses.fields(config_class)}
+    names = [name for cls in config_class.__mro__ for name in inspect.get_annotations(cls)]
     found = []
-    for field in dataclasses.fields(config_class):
-        hint = hints[field.name]
-        if get_origin(hint) is not Annotated:
-            raise TypeError(f"{config_class.__name__}.{field.name} has no Opt")
-        plain, opt = get_args(hint)[:2]
-        found.append(Field(field.name, plain, field.default, opt))
+    for name in dict.fromkeys(names):
+        if get_origin(hints[name]) is not Annotated:
+            raise TypeError(f"{config_class.__name__}.{name} has no Opt")
+        plain, opt = get_args(hints[name])[:2]
+        found.append(Field(name, plain, defaults[name], opt))
     return found

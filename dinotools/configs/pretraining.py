@@ -57,9 +57,7 @@ class PretrainConfig(RuntimeOptions):
     teacher_temp: Annotated[float, Opt("teacher temperature after the warm-up", "Teacher")] = 0.04
     warmup_teacher_temp_epochs: Annotated[int, Opt("epochs of teacher temperature warm-up", "Teacher")] = 0
     student_temp: Annotated[float, Opt("student temperature", "Teacher")] = 0.1
-    center_momentum: Annotated[
-        float, Opt("share of the old centre kept per step; 0.99 and more for small batches", "Teacher")
-    ] = 0.9
+    center_momentum: Annotated[float, Opt("share of the old centre that a step keeps", "Teacher")] = 0.9
 
     epochs: Annotated[int, Opt("passes over the images", "Optimisation")] = 100
     batch_size: Annotated[int, Opt("images per step", "Optimisation")] = 64

@@ -27,7 +27,7 @@ class ViTSize:
 
 
 SIZES: dict[str, ViTSize] = {
-    "vit_micro": ViTSize(128, 6, 4),  # ours: small images on a laptop
+    "vit_micro": ViTSize(128, 4, 4),  # ours: small images on a laptop
     "vit_tiny": ViTSize(192, 12, 3),
     "vit_small": ViTSize(384, 12, 6),
     "vit_base": ViTSize(768, 12, 12),

@@ -24,6 +24,7 @@ from dinotools.data.augment import CropBatch, MultiCrop, TrainingImages, collate
 from dinotools.data.images import BadImages
 from dinotools.data.sources import ImageSource, open_images, open_labelled_splits
 from dinotools.data.transforms import normalize
+from dinotools.evaluation.knn import check_neighbours
 from dinotools.pretraining import checkpointing
 from dinotools.pretraining.checks import check_config, check_images
 from dinotools.pretraining.monitor import LOG, Log, Progress, finite, knn_of
@@ -49,6 +50,8 @@ def run(config: PretrainConfig) -> Result:
     images = open_images(config.data, "train", download=config.download)
     check_images(config, len(images))
     splits = open_labelled_splits(config.knn_data or config.data, download=config.download) if config.knn_every else ()
+    if splits:
+        check_neighbours((config.knn_k,), len(splits[0]), len(splits[0].classes))
     schedules = Schedules.of(config, steps_per_epoch=len(images) // config.batch_size)
     state = build_state(config, runtime)
 
