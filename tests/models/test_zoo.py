@@ -60,7 +60,7 @@ def test_feature_is_as_wide_as_told(arch, patch_size, img_size):
 
 def test_drop_path_reaches_the_vit():
     model, _ = build_backbone("vit_micro", 4, 32, drop_path_rate=0.25)
-    assert [block.drop_path.rate for block in model.blocks] == pytest.approx([0, 0.05, 0.1, 0.15, 0.2, 0.25])
+    assert [block.drop_path.rate for block in model.blocks] == pytest.approx([0, 1 / 12, 1 / 6, 1 / 4])
 
 
 @pytest.mark.parametrize(("wrong", "right"), [("vit_smal", "vit_small"), ("resnet5", "resnet50")])
