@@ -112,7 +112,7 @@ def train(
     per_epoch = schedules.steps_per_epoch
     bad = BadImages(config.max_bad, len(images))
     saver = checkpointing.Saver(config, per_epoch)
-    if splits and state.step == 0:
+    if splits and not log.records:
         log.write({"epoch": 0, "step": 0, **knn_of(state, config, splits, runtime)})
     with Progress(schedules.steps, state.step, config.batch_size, per_epoch) as progress:
         for batch, waited in timed(training_loader(config, runtime, images, start=state.step)):

@@ -12,6 +12,9 @@ from typing import Any
 from dinotools.runtime.errors import DinotoolsError
 
 
+TEMPORARY = ".tmp"  # ends the names of files being written; a kill may leave one behind
+
+
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Calls write(temporary path), flushes it to the disk and renames it: the old file or the new one, never half.
 
@@ -20,7 +23,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         write: writes the whole content to the path it is given.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}{TEMPORARY}")
     try:
         write(temporary)
         with temporary.open("rb") as file:
@@ -53,7 +56,7 @@ def claim(
     """
     if directory.is_file():
         raise DinotoolsError("is a file, not a directory", directory, "Choose another --out.")
-    if directory.is_dir() and any(directory.iterdir()):
+    if directory.is_dir() and any(path.suffix != TEMPORARY for path in directory.iterdir()):
         if not overwrite:
             raise DinotoolsError("the output directory is not empty", directory, remedy)
         shutil.rmtree(directory)

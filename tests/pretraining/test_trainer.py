@@ -77,6 +77,14 @@ def test_resuming_equals_never_stopping(config, stop, monkeypatch, tmp_path):
     assert read_log(whole.out / "log.jsonl") == read_log(broken.out / "log.jsonl")
 
 
+def test_resuming_before_the_first_checkpoint_starts_anew(config, monkeypatch):
+    config = dataclasses.replace(config, knn_every=4, knn_k=3, save_every=9)
+    run_until(config, 2, monkeypatch)
+    assert not (config.out / checkpointing.LATEST).exists()
+    trainer.run(dataclasses.replace(config, resume=True))
+    assert [record["epoch"] for record in read_log(config.out / "log.jsonl")] == [0, 1, 2, 3, 4]
+
+
 def test_resuming_from_an_older_checkpoint_repeats_what_was_lost(config, monkeypatch, tmp_path):
     whole = dataclasses.replace(config, out=tmp_path / "whole")
     trainer.run(whole)

@@ -39,6 +39,11 @@ def test_a_directory_that_holds_something_is_refused_or_replaced(tmp_path):
     assert list(claim(tmp_path, overwrite=True).iterdir()) == []
 
 
+def test_what_a_kill_left_half_written_is_nobodys_work(tmp_path):
+    (tmp_path / ".config.toml.tmp").write_text("half")
+    assert claim(tmp_path) == tmp_path
+
+
 def test_a_file_is_no_directory(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(DinotoolsError, match="is a file"):
