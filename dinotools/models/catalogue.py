@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from dinotools.configs.models import InfoConfig, ListConfig
+from dinotools.models.checkpoint_files import few
 from dinotools.models.checkpoints import describe
 from dinotools.models.zoo import ZOO
 from dinotools.runtime.results import Result
@@ -37,11 +38,12 @@ def describe_model(config: InfoConfig) -> Result:
         DinotoolsError: no weights can be found in it.
     """
     described = describe(config.ckpt)
-    rows = [{"property": name, "value": _shown(value)} for name, value in described.items() if value not in (None, [])]
+    told = {name: value for name, value in described.items() if value not in (None, []) and name != "source"}
+    rows = [{"property": name, "value": _shown(value)} for name, value in told.items()]
     return Result(title=str(described["source"]), rows=rows, metrics=described)
 
 
 def _shown(value: object) -> str:
     if isinstance(value, list):
-        return ", ".join(map(str, value))
+        return few(value, n=10)
     return f"{value:,}" if isinstance(value, int) else str(value)

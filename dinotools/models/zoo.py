@@ -62,18 +62,18 @@ def _released() -> Iterable[ReleasedNetwork]:
         "vit_small",
         16,
         _url("vitsmall16_googlelandmark", "pretrain"),
-        note="trained on Google Landmarks v2, for retrieval (Table 3)",
+        note="trained on Google Landmarks v2 (Table 3)",
     )
     yield ReleasedNetwork(
         "dino_vits8_300ep",
         "vit_small",
         8,
         _url("deitsmall8_300ep", "pretrain"),
-        note="300 epochs; the network of the official attention visualisation",
+        note="300 epochs; of the official attention maps",
     )
     for name, arch, patch_size, folder, *_ in table_2:
         url = _url(folder, "pretrain_full_checkpoint")
-        note = f"full training checkpoint of {name}: student, teacher, heads and optimizer"
+        note = "full training checkpoint"
         yield ReleasedNetwork(f"{name}_full", arch, patch_size, url, note=note)
 
 

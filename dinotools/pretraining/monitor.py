@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from rich.progress import TextColumn
+from rich.table import Column
 from torch import Tensor
 
 from dinotools.configs.pretraining import PretrainConfig
@@ -77,7 +78,7 @@ class Progress:
         self.total_steps = total_steps
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch
-        self.bar = progress_bar(TextColumn("{task.fields[state]}"))
+        self.bar = progress_bar(TextColumn("{task.fields[state]}", table_column=Column()))  # wraps where it is narrow
         self.task = self.bar.add_task("epoch 1", total=total_steps, completed=done, state="")
         self.step = self.shown_at_step = done
         self.shown_at = time.monotonic()

@@ -11,7 +11,8 @@ from dinotools.runtime.results import Result
 
 
 def print_result(result: Result, console: Console) -> None:
-    """Prints the table of a result and its notes."""
+    """Prints the table of a result under its title, and its notes."""
+    console.print(result.title, style="bold", highlight=False, markup=False, soft_wrap=True)
     if result.rows:
         console.print(as_table(result))
     for note in result.notes:
@@ -20,7 +21,7 @@ def print_result(result: Result, console: Console) -> None:
 
 def as_table(result: Result) -> Table:
     """The rows as a table; numbers stand to the right."""
-    table = Table(title=result.title, title_justify="left", title_style="bold", header_style="bold")
+    table = Table(header_style="bold")
     columns = list(dict.fromkeys(column for row in result.rows for column in row))
     for column in columns:
         numeric = all(isinstance(row.get(column), (int, float, type(None))) for row in result.rows)

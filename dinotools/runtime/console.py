@@ -9,6 +9,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 results = Console()
 messages = Console(stderr=True)
@@ -29,13 +30,13 @@ def say(message: str) -> None:
 
 
 def progress_bar(*extra: TextColumn) -> Progress:
-    """A Rich progress bar on stderr, with further columns after the count; silent where stderr is no terminal."""
+    """A Rich progress bar on stderr, with further columns at its end; silent where stderr is no terminal."""
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
+        BarColumn(bar_width=16),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
         *extra,
-        TimeRemainingColumn(),
         console=messages,
         disable=not messages.is_terminal,
         transient=True,

@@ -11,7 +11,6 @@ from typing import Any
 
 from dinotools.runtime.errors import DinotoolsError
 
-
 TEMPORARY = ".tmp"  # ends the names of files being written; a kill may leave one behind
 
 
