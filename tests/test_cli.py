@@ -125,6 +125,11 @@ BAD = {
         ["pretrain", "--data", "DATA", "--out", "OUT", "--local-crop-size", "8"],
         "--local-crop-size: a crop of 8 pixels is smaller than a patch of 16",
     ),
+    "crop below a patch in the k-NN": (
+        ["knn", "--ckpt", "RUN", "--data", "DATA", "--k", "3", "--crop-size", "8"],
+        "--crop-size: a crop of 8 pixels is smaller than a patch of 16",
+    ),
+    "temperature zero": (["knn", "--ckpt", "RUN", "--data", "DATA", "--temperature", "0"], "--temperature: is 0.0"),
     "output not empty": (["pretrain", "--data", "DATA", "--out", "RUN", *TINY.split()], "--resume"),
     "option missing": (["knn", "--data", "DATA"], "missing --ckpt"),
     "unknown preset": (["pretrain", "--preset", "big", "--data", "DATA", "--out", "OUT"], "digits"),

@@ -24,7 +24,7 @@ from dinotools.metrics.classification import top_accuracy
 from dinotools.models.checkpoints import load_backbone
 from dinotools.models.zoo import ZOO
 from dinotools.runtime import device, run_directory
-from dinotools.runtime.errors import DinotoolsError
+from dinotools.runtime.errors import DinotoolsError, require
 from dinotools.runtime.results import Result
 from dinotools.search import nearest
 
@@ -38,22 +38,36 @@ def run(config: KnnConfig) -> Result:
     Raises:
         DinotoolsError: the checkpoint or the data cannot be used, or k exceeds the training images.
     """
+    for name in ("temperature", "batch_size", "resize_size", "crop_size"):
+        require(getattr(config, name) > 0, f"is {getattr(config, name)}", name, "It must be above 0.")
     runtime = device.prepare(config.device, config.precision, config.workers, config.seed)
     train, val = open_labelled_splits(config.data, config.train, config.val, download=config.download)
     check_neighbours(config.k, len(train), len(train.classes))
     backbone = load_backbone(
         config.ckpt, key=config.key, arch=config.arch, patch_size=config.patch_size, seed=config.seed
     )
+    require(
+        config.crop_size >= (backbone.patch_size or 1),
+        f"a crop of {config.crop_size} pixels is smaller than a patch of {backbone.patch_size}",
+        "crop_size",
+        "Use a larger crop.",
+    )
     if config.out is not None:
         run_directory.claim(config.out, overwrite=config.overwrite)
     sizes = {"resize_size": config.resize_size, "crop_size": config.crop_size}
     features = {
         split: extract(
-            backbone.model, images, runtime, batch_size=config.batch_size, max_bad=config.max_bad, name=split, **sizes
+            backbone.model.to(runtime.device),
+            images,
+            runtime,
+            batch_size=config.batch_size,
+            max_bad=config.max_bad,
+            name=split,
+            **sizes,
         )
         for split, images in (("train", train), ("val", val))
     }
-    scores = knn_accuracy(features["train"], features["val"], config.k, config.temperature)
+    scores = knn_accuracy(features["train"], features["val"], config.k, config.temperature, runtime.device)
 
     paper = ZOO[config.ckpt].knn_top1 if config.ckpt in ZOO and is_imagenet(len(train.classes), len(val)) else None
     rows: list[dict[str, Any]] = [
@@ -93,13 +107,16 @@ def is_imagenet(n_classes: int, n_val: int) -> bool:
 
 
 def knn_accuracy(
-    train: Features, val: Features, k: Sequence[int], temperature: float = 0.07
+    train: Features, val: Features, k: Sequence[int], temperature: float, device: torch.device
 ) -> dict[int, tuple[float, float]]:
-    """Top-1 and top-5 accuracy in percent for every k; top-5 counts min(5, k) classes, as officially."""
+    """Top-1 and top-5 accuracy in percent for every k, searched on a device; top-5 counts min(5, k) classes."""
     n_classes = int(torch.cat([train.labels, val.labels]).max()) + 1
-    rankings = knn_predict(train.features, train.labels, val.features, k, temperature, n_classes)
+    database, labels, queries, truth = (
+        tensor.to(device) for tensor in (train.features, train.labels, val.features, val.labels)
+    )
+    rankings = knn_predict(database, labels, queries, k, temperature, n_classes)
     return {
-        kk: (top_accuracy(ranking, val.labels, 1), top_accuracy(ranking, val.labels, min(TOP, kk)))
+        kk: (top_accuracy(ranking, truth, 1), top_accuracy(ranking, truth, min(TOP, kk)))
         for kk, ranking in rankings.items()
     }
 

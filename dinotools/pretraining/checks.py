@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dinotools.configs.pretraining import PretrainConfig
 from dinotools.models.vit import SIZES
-from dinotools.runtime.errors import DinotoolsError
+from dinotools.runtime.errors import require
 
 POSITIVE = (
     *("epochs", "batch_size", "save_every", "knn_k"),
@@ -26,16 +26,16 @@ def check_config(config: PretrainConfig) -> None:
         DinotoolsError: naming the option.
     """
     for name in POSITIVE:
-        _require(getattr(config, name) > 0, f"is {getattr(config, name)}", name, "It must be above 0.")
+        require(getattr(config, name) > 0, f"is {getattr(config, name)}", name, "It must be above 0.")
     for name in NOT_NEGATIVE:
-        _require(getattr(config, name) >= 0, f"is {getattr(config, name)}", name, "It must not be below 0.")
+        require(getattr(config, name) >= 0, f"is {getattr(config, name)}", name, "It must not be below 0.")
     for name in SHARES:
-        _require(0 <= getattr(config, name) <= 1, f"is {getattr(config, name)}", name, "It must lie between 0 and 1.")
+        require(0 <= getattr(config, name) <= 1, f"is {getattr(config, name)}", name, "It must lie between 0 and 1.")
     for name in ("global_crops_scale", "local_crops_scale"):
         low, high = getattr(config, name)
-        _require(0 < low <= high <= 1, f"is {low},{high}", name, "Write two shares of the area, such as 0.4,1.")
+        require(0 < low <= high <= 1, f"is {low},{high}", name, "Write two shares of the area, such as 0.4,1.")
     for name in ("warmup_epochs", "warmup_teacher_temp_epochs"):
-        _require(
+        require(
             getattr(config, name) <= config.epochs,
             f"a warm-up of {getattr(config, name)} epochs does not fit into {config.epochs}",
             name,
@@ -45,7 +45,7 @@ def check_config(config: PretrainConfig) -> None:
         crops = ["global_crop_size"] + (["local_crop_size"] if config.local_crops_number else [])
         for name in crops:
             size = getattr(config, name)
-            _require(
+            require(
                 size >= config.patch_size,
                 f"a crop of {size} pixels is smaller than a patch of {config.patch_size}",
                 name,
@@ -59,14 +59,9 @@ def check_images(config: PretrainConfig, n_images: int) -> None:
     Raises:
         DinotoolsError: fewer images than --batch-size.
     """
-    _require(
+    require(
         n_images >= config.batch_size,
         f"a step takes {config.batch_size} images, and there are only {n_images}",
         "batch_size",
         f"Use at most {n_images}.",
     )
-
-
-def _require(condition: bool, what: str, option: str, remedy: str) -> None:
-    if not condition:
-        raise DinotoolsError(what, "--" + option.replace("_", "-"), remedy)

@@ -70,7 +70,7 @@ class DINOLoss(nn.Module):
         q = ((teacher - self.center) / self.teacher_temps[epoch]).softmax(dim=-1)
 
         n_pairs = 2 * (self.n_crops - 1)
-        # view 0 is predicted from crop 1 and view 1 from crop 0; local crops predict both, so they may be added up first
+        # view 0 is predicted from crop 1, view 1 from crop 0; local crops predict both, so they are added up first
         expected = (student[:2] * q.flip(0)).sum() + (student[2:].sum(dim=0) * q.sum(dim=0)).sum()
         log_norm = student.logsumexp(dim=-1)
         total = log_norm[:2].sum() + 2 * log_norm[2:].sum() - expected

@@ -24,6 +24,7 @@ from dinotools.runtime.console import PLAIN_INTERVAL_S, messages, progress_bar, 
 from dinotools.runtime.device import Runtime
 from dinotools.runtime.errors import RunFailed
 
+TEMPERATURE = 0.07  # of the k-NN votes, the paper's
 SYNC_EVERY = 10  # steps between looks at the loss: each one waits for the device
 
 
@@ -153,5 +154,5 @@ def knn_of(
             extract(network.backbone, images, runtime, max_bad=config.max_bad, name="the k-NN", **sizes)
             for images in splits
         )
-        scores[f"knn_{name}"] = knn_accuracy(train, val, (config.knn_k,))[config.knn_k][0]
+        scores[f"knn_{name}"] = knn_accuracy(train, val, (config.knn_k,), TEMPERATURE, runtime.device)[config.knn_k][0]
     return scores

@@ -24,3 +24,13 @@ class RunFailed(DinotoolsError):
     """A run that began with good input and could not go on. Exit code 1."""
 
     exit_code = 1
+
+
+def require(condition: bool, what: str, option: str, remedy: str) -> None:
+    """Refuses the value of an option, named as the field of its config, unless the condition holds.
+
+    Raises:
+        DinotoolsError: it does not hold.
+    """
+    if not condition:
+        raise DinotoolsError(what, "--" + option.replace("_", "-"), remedy)

@@ -93,6 +93,13 @@ def test_settings_without_meaning_are_refused(k, n_train, n_classes, words):
     assert words in str(error.value)
 
 
+def test_runs_on_the_device_of_its_features(fake_cuda):
+    with fake_cuda:
+        train, labels, test = torch.randn(50, 8), torch.zeros(50, dtype=torch.int64), torch.randn(9, 8)
+    ranking = knn_predict(train, labels, test, (5, 10), 0.07, 12)[10]
+    assert (ranking.shape, ranking.device.type) == ((9, 5), "cuda")
+
+
 def test_top_accuracy_by_hand():
     ranking = torch.tensor([[2, 0, 1], [1, 2, 0]])
     labels = torch.tensor([0, 1])
