@@ -135,6 +135,12 @@ def finite(loss: float) -> float:
     )
 
 
+def knn_sizes(config: PretrainConfig) -> dict[str, int]:
+    """``resize_size`` and ``crop_size`` in pixels; in the paper's proportion of 256 to 224 if nothing else is asked."""
+    crop = config.global_crop_size
+    return {"resize_size": config.knn_resize_size or round(crop * 256 / 224), "crop_size": crop}
+
+
 def knn_of(
     state: TrainingState, config: PretrainConfig, splits: Sequence[ImageSource], runtime: Runtime
 ) -> dict[str, float]:
@@ -146,8 +152,7 @@ def knn_of(
         splits: labelled training and test images.
         runtime: where to compute.
     """
-    crop = config.global_crop_size
-    sizes = {"crop_size": crop, "resize_size": config.knn_resize_size or round(crop * 256 / 224)}
+    sizes = knn_sizes(config)
     scores = {}
     for name, network in (("teacher", state.teacher), ("student", state.student)):
         train, val = (

@@ -27,7 +27,7 @@ from dinotools.data.transforms import normalize
 from dinotools.evaluation.knn import check_neighbours
 from dinotools.pretraining import checkpointing
 from dinotools.pretraining.checks import check_config, check_images
-from dinotools.pretraining.monitor import LOG, Log, Progress, finite, knn_of
+from dinotools.pretraining.monitor import LOG, Log, Progress, finite, knn_of, knn_sizes
 from dinotools.pretraining.networks import build_state
 from dinotools.pretraining.sampling import EpochOrder
 from dinotools.pretraining.schedules import Schedules
@@ -200,7 +200,13 @@ def result_of(config: PretrainConfig, runtime: Runtime, n_images: int, log: Log)
         rows=[shown],
         metrics={**last, "curves": {name: points for name, points in curve.items() if points}},
         details={"data": {"images": n_images}, **runtime.describe()},
-        notes=(
-            f"Teacher: {config.out / checkpointing.LATEST}. Measure it: dinotools knn --ckpt {config.out} --data …",
-        ),
+        notes=(f"Teacher: {config.out / checkpointing.LATEST}", f"Measure it: {knn_command(config)}"),
     )
+
+
+def knn_command(config: PretrainConfig) -> str:
+    """The command that measures the run's teacher at the size it was trained for."""
+    sizes = knn_sizes(config)
+    paper = sizes == {"resize_size": 256, "crop_size": 224}
+    flags = "" if paper else f" --resize-size {sizes['resize_size']} --crop-size {sizes['crop_size']}"
+    return f"dinotools knn --ckpt {config.out} --data {config.knn_data or config.data}{flags}"

@@ -143,6 +143,19 @@ def test_the_run_directory_tells_everything(config):
     assert files.load(PretrainConfig, config.out / "config.toml").data == config.data
 
 
+@pytest.mark.parametrize(
+    ("changes", "flags"),
+    [
+        ({}, " --resize-size 37 --crop-size 32"),
+        ({"knn_resize_size": 32}, " --resize-size 32 --crop-size 32"),
+        ({"global_crop_size": 224}, ""),
+    ],
+)
+def test_the_command_that_measures_is_told(config, changes, flags):
+    told = trainer.knn_command(dataclasses.replace(config, **changes))
+    assert told == f"dinotools knn --ckpt {config.out} --data {config.data}{flags}"
+
+
 def test_initialising_takes_the_weights_and_nothing_else(config, tmp_path):
     trainer.run(config)
     second = dataclasses.replace(
