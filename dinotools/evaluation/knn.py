@@ -150,7 +150,8 @@ def knn_predict(
     """
     test_features = F.normalize(test_features, dim=1)
     similarities, neighbours = nearest(test_features, F.normalize(train_features, dim=1), max(k))
-    weights = (similarities / temperature).exp()
+    # relative to the nearest neighbour, which changes no ranking: exp(1 / 0.01) would overflow
+    weights = ((similarities - similarities[:, :1]) / temperature).exp()
     labels = train_labels[neighbours]
     return {kk: torch.cat(list(_rank(weights[:, :kk], labels[:, :kk], n_classes))) for kk in k}
 

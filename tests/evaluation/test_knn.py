@@ -93,6 +93,12 @@ def test_settings_without_meaning_are_refused(k, n_train, n_classes, words):
     assert words in str(error.value)
 
 
+def test_a_low_temperature_does_not_overflow(task):
+    train_x, train_y, test_x, _ = task
+    nearest_only = train_y[(test_x @ train_x.T).argmax(dim=1)]
+    assert torch.equal(knn_predict(train_x, train_y, test_x, (20,), 1e-4, 20)[20][:, 0], nearest_only)
+
+
 def test_runs_on_the_device_of_its_features(fake_cuda):
     with fake_cuda:
         train, labels, test = torch.randn(50, 8), torch.zeros(50, dtype=torch.int64), torch.randn(9, 8)
