@@ -32,7 +32,7 @@ def run(config: DemoConfig) -> Result:
     Raises:
         DinotoolsError: the output directory is not empty.
     """
-    run_directory.claim(config.out, overwrite=config.overwrite)
+    run_directory.claim(config.out, files.dump(config), overwrite=config.overwrite)
     options = files.load(
         PretrainConfig,
         files.preset_file(PRESET),

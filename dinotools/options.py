@@ -19,7 +19,7 @@ from dinotools.reporting.tables import print_result
 from dinotools.runtime import console
 from dinotools.runtime.errors import DinotoolsError
 from dinotools.runtime.results import Result, document
-from dinotools.runtime.run_directory import write_atomically, write_json
+from dinotools.runtime.run_directory import write_json
 
 SIMPLE_TYPES = (int, float, bool)
 COMMON = "Command"
@@ -70,16 +70,15 @@ def _build(config_class: type, values: dict[str, Any]) -> Any:
 
 
 def _present(command_path: str, result: Result, config: Any, wall_time_s: float, *, as_json: bool) -> None:
-    """Prints the table (or the JSON document) and leaves results.json and config.toml in --out."""
+    """Prints the table or the JSON document, then leaves results.json in --out: a full disk costs no number."""
     made = document(command_path, result, files.as_document(config), wall_time_s)
-    out = getattr(config, "out", None)
-    if out is not None:
-        write_json(out / "results.json", made)
-        write_atomically(out / "config.toml", lambda path: path.write_text(files.dump(config), encoding="utf-8"))
     if as_json:
         typer.echo(json.dumps(made))
     else:
         print_result(result, console.results)
+    out = getattr(config, "out", None)
+    if out is not None:
+        write_json(out / "results.json", made)
 
 
 def _parameter(field: Field) -> inspect.Parameter:

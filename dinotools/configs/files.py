@@ -23,6 +23,8 @@ HERE = Path(__file__).parent
 # beside this file in an installed package, under recipes/ in a checkout
 PRESETS = next((d for d in (HERE / "presets", HERE.parents[1] / "recipes" / "presets") if d.is_dir()), HERE / "presets")
 
+SAID_ONCE = {"overwrite", "resume"}  # repeating a run from its file must not delete or continue anything
+
 C = TypeVar("C")
 
 
@@ -82,8 +84,8 @@ def as_document(config: Any) -> dict[str, Any]:
 
 
 def dump(config: Any) -> str:
-    """The config as TOML text that ``load`` reads back to an equal config."""
-    return tomli_w.dumps(as_document(config))
+    """The config as TOML text that ``load`` reads back to an equal config, but for what is said once only."""
+    return tomli_w.dumps({name: value for name, value in as_document(config).items() if name not in SAID_ONCE})
 
 
 def coerce(wanted: Any, value: Any) -> Any:
@@ -105,6 +107,10 @@ def coerce(wanted: Any, value: Any) -> Any:
         return value
     if origin is tuple:
         return _coerce_tuple(arguments, value)
+    if wanted is bool and not isinstance(value, bool):
+        raise TypeError("must be true or false")
+    if wanted is Path and isinstance(value, str):
+        return Path(value).expanduser()
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, str) and wanted is not str:

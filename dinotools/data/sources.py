@@ -111,7 +111,7 @@ class LabelledImages:
 
 
 def open_images(spec: str | Path, split: Split, *, download: bool = False) -> ImageSource:
-    """Opens one split of what a user named; a path that exists goes before a name.
+    """Opens one split of what a user named: an embedded set, else a path that exists, else a torchvision set.
 
     Args:
         spec: a folder or a data set's name. Of a folder, ``train`` is its train/ or, if it is not split at all, the
@@ -122,14 +122,14 @@ def open_images(spec: str | Path, split: Split, *, download: bool = False) -> Im
     Raises:
         DinotoolsError: no such folder, name or split; the set is not downloaded, or cannot be.
     """
-    path = Path(spec).expanduser()
-    if path.exists():
-        return ImageFiles.in_folder(_split_folder(path, split))
     name = str(spec).lower()
-    if name == "digits":
+    if name == "digits":  # before any folder of that name, which is ./digits: the demonstration relies on it
         return samples.Digits(split)
     if name == "photos" and split == "train":
         return samples.photos()
+    path = Path(spec).expanduser()
+    if path.exists():
+        return ImageFiles.in_folder(_split_folder(path, split))
     if name in TORCHVISION:
         return _open_torchvision(name, split, download)
     if name in EMBEDDED:
@@ -168,14 +168,18 @@ def _classes_of(source: ImageSource, where: object) -> Sequence[str]:
 
 
 def _split_folder(folder: Path, split: Split) -> Path:
-    for name in SPLIT_FOLDERS[split]:
-        if (folder / name).is_dir():
-            return folder / name
-    split_at_all = any((folder / name).is_dir() for name in SPLIT_FOLDERS["val"])
+    subfolders = {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    # "train" among other folders is a class of pictures of trains
+    split_at_all = bool(subfolders & set(SPLIT_FOLDERS["val"])) or subfolders == {"train"}
     if split == "train" and not split_at_all:
         return folder
+    for name in SPLIT_FOLDERS[split]:
+        if name in subfolders:
+            return folder / name
     wanted = " or ".join(f"{name}/" for name in SPLIT_FOLDERS[split])
-    raise DinotoolsError(f"has no subfolder {wanted}", folder, "Name its folders so, or give --train and --val.")
+    raise DinotoolsError(
+        f"has no subfolder {wanted}", folder, "A data set in two splits holds train/ and val/ or test/."
+    )
 
 
 def _open_torchvision(name: str, split: Split, download: bool) -> TorchvisionImages:

@@ -17,11 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dinotools.configs import files
 from dinotools.configs.classification import KnnConfig
 from dinotools.data.sources import open_labelled_splits
 from dinotools.features import Features, extract
 from dinotools.metrics.classification import top_accuracy
-from dinotools.models.checkpoints import load_backbone
+from dinotools.models.checkpoints import RANDOM, load_backbone
 from dinotools.models.zoo import ZOO
 from dinotools.runtime import device, run_directory
 from dinotools.runtime.errors import DinotoolsError, require
@@ -40,11 +41,17 @@ def run(config: KnnConfig) -> Result:
     """
     for name in ("temperature", "batch_size", "resize_size", "crop_size"):
         require(getattr(config, name) > 0, f"is {getattr(config, name)}", name, "It must be above 0.")
+    require(0 <= config.max_bad <= 1, f"is {config.max_bad}", "max_bad", "It must lie between 0 and 1.")
     runtime = device.prepare(config.device, config.precision, config.workers, config.seed)
     train, val = open_labelled_splits(config.data, config.train, config.val, download=config.download)
     check_neighbours(config.k, len(train), len(train.classes))
     backbone = load_backbone(
-        config.ckpt, key=config.key, arch=config.arch, patch_size=config.patch_size, seed=config.seed
+        config.ckpt,
+        key=config.key,
+        arch=config.arch,
+        patch_size=config.patch_size,
+        img_size=config.crop_size if config.ckpt == RANDOM else None,
+        seed=config.seed,
     )
     require(
         config.crop_size >= (backbone.patch_size or 1),
@@ -53,7 +60,8 @@ def run(config: KnnConfig) -> Result:
         "Use a larger crop.",
     )
     if config.out is not None:
-        run_directory.claim(config.out, overwrite=config.overwrite)
+        inputs = (config.ckpt, config.data, config.train, config.val)
+        run_directory.claim(config.out, files.dump(config), overwrite=config.overwrite, inputs=inputs)
     sizes = {"resize_size": config.resize_size, "crop_size": config.crop_size}
     features = {
         split: extract(
@@ -69,7 +77,7 @@ def run(config: KnnConfig) -> Result:
     }
     scores = knn_accuracy(features["train"], features["val"], config.k, config.temperature, runtime.device)
 
-    paper = ZOO[config.ckpt].knn_top1 if config.ckpt in ZOO and is_imagenet(len(train.classes), len(val)) else None
+    paper = paper_top1(config, n_classes=len(train.classes), n_val=len(val))
     rows: list[dict[str, Any]] = [
         {"k": k, "top-1 %": top1, "top-5 %": top5} | ({"paper top-1 %": paper} if paper and k == PAPER_K else {})
         for k, (top1, top5) in scores.items()
@@ -86,24 +94,36 @@ def run(config: KnnConfig) -> Result:
     )
 
 
-def check_neighbours(k: Sequence[int], n_train: int, n_classes: int) -> None:
+def check_neighbours(k: Sequence[int], n_train: int, n_classes: int, option: str = "--k") -> None:
     """Refuses settings in which a vote means nothing.
+
+    Args:
+        k: numbers of neighbours.
+        n_train: images that can vote.
+        n_classes: their classes.
+        option: what an error calls k.
 
     Raises:
         DinotoolsError: a k is not positive or exceeds n_train, or there is only one class.
     """
     if not k or min(k) < 1:
-        raise DinotoolsError(f"{','.join(map(str, k)) or 'nothing'} is no list of neighbours", "--k", "Try --k 10,20.")
+        raise DinotoolsError(
+            f"{','.join(map(str, k)) or 'nothing'} is no list of neighbours", option, f"Try {option} 20."
+        )
     if max(k) > n_train:
         fitting = ",".join(str(number) for number in k if number <= n_train) or str(n_train)
-        raise DinotoolsError(f"{max(k)} neighbours of only {n_train} training images", "--k", f"Use --k {fitting}.")
+        raise DinotoolsError(
+            f"{max(k)} neighbours of only {n_train} training images", option, f"Use {option} {fitting}."
+        )
     if n_classes < 2:
         raise DinotoolsError("all training images are of one class", "--data", "A k-NN needs two classes at least.")
 
 
-def is_imagenet(n_classes: int, n_val: int) -> bool:
-    """Whether the counts are those of ImageNet-1k, on which the paper's numbers were measured."""
-    return n_classes == 1000 and n_val == 50_000
+def paper_top1(config: KnnConfig, n_classes: int, n_val: int) -> float | None:
+    """The paper's top-1 of a released network, where protocol and counts are those of the paper on ImageNet-1k."""
+    protocol = (config.resize_size, config.crop_size, config.temperature, n_classes, n_val)
+    same = config.ckpt in ZOO and protocol == (256, 224, 0.07, 1000, 50_000)
+    return ZOO[config.ckpt].knn_top1 if same else None
 
 
 def knn_accuracy(

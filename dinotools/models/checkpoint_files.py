@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -31,22 +32,35 @@ WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")  # DistributedDataParallel, t
 WRAPPERS_AND_BACKBONE = re.compile(r"^((module|_orig_mod|backbone)\.)+")
 CHUNK = 1 << 20  # bytes
 
+# What official training checkpoints hold beside tensors: their arguments, and learning rates as NumPy scalars, which
+# pickle names differently before and after NumPy 2.
+NUMPY_SCALAR = np.float64(0).__reduce__()[0]
+PLAIN: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    type(np.dtype(np.float64)),
+    (NUMPY_SCALAR, "numpy.core.multiarray.scalar"),
+    (NUMPY_SCALAR, "numpy._core.multiarray.scalar"),
+]
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+
+def read_checkpoint(path: Path, *, mapped: bool = True) -> dict[str, Any]:
     """The dictionary in a file made by ``torch.save``, or a safetensors file in the same form, on the CPU.
 
-    Tensors, containers, plain values and ``argparse.Namespace`` are allowed, anything else is refused unread. Where
-    the format permits, tensors are mapped from the file and copied only when written to: replace such a file by
-    renaming another one, never by writing into it.
+    Tensors, containers, plain values, NumPy numbers and ``argparse.Namespace`` are allowed, anything else is refused
+    unread. Where the format permits, tensors are mapped from the file and copied only when written to: replace such a
+    file by renaming another one, never by writing into it.
 
     Args:
         path: the file; one that ends in ``.safetensors`` is returned as ``{"state_dict": ..., "model": its metadata}``.
+
+        mapped: whether tensors may stay in the file; not if it will be replaced while they live.
 
     Raises:
         DinotoolsError: there is no such file, it is damaged, holds more than data, or is no dictionary.
     """
     try:
-        checkpoint = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+        checkpoint = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path, mapped)
     except OSError as error:
         raise DinotoolsError(f"cannot be read ({error.strerror or error})", path, "Check the path.") from error
     if not isinstance(checkpoint, dict):
@@ -54,10 +68,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def _read_pickle(path: Path) -> Any:
+def _read_pickle(path: Path, mapped: bool) -> Any:
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with torch.serialization.safe_globals(PLAIN):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and zipfile.is_zipfile(path))
     except OSError:
         raise
     except Exception as error:  # a damaged file makes the unpickler raise whatever its bytes lead to

@@ -163,6 +163,8 @@ def locate(ckpt: str, *, download: bool = True) -> Path:
     """
     if ckpt in ZOO:
         return fetch(ZOO[ckpt].url, download=download)
+    if ckpt == RANDOM:
+        raise DinotoolsError("random weights are in no file", ckpt, "Give a file, a run's directory or a name.")
     path = Path(ckpt).expanduser()
     if path.is_dir():
         if not (path / RUN_CHECKPOINT).is_file():

@@ -17,8 +17,8 @@ from dinotools.configs.files import as_document
 from dinotools.configs.pretraining import PretrainConfig
 from dinotools.models.checkpoint_files import read_checkpoint
 from dinotools.pretraining.networks import model_description
-from dinotools.pretraining.step import TrainingState
-from dinotools.runtime.errors import DinotoolsError
+from dinotools.pretraining.step import NOT_FINITE_REMEDY, TrainingState
+from dinotools.runtime.errors import DinotoolsError, RunFailed
 from dinotools.runtime.run_directory import write_atomically
 
 LATEST = "checkpoint.pth"
@@ -31,53 +31,59 @@ MAY_DIFFER = frozenset(
 )
 
 
-def save(path: Path, state: TrainingState, *, epoch: int, model: dict[str, Any], config: dict[str, Any]) -> None:
+def save(path: Path, state: TrainingState, config: PretrainConfig, n_images: int) -> None:
     """Writes a checkpoint atomically.
 
     Args:
         path: the file.
         state: what to save.
-        epoch: finished epochs.
-        model: architecture, as ``models.checkpoints`` reads it.
-        config: the resolved options, for the comparison on resuming.
+        config: the options of the run; those and n_images are compared on resuming.
+        n_images: images of the data set, which sets the schedules' length.
+
+    Raises:
+        RunFailed: a weight is not finite; the file is left as it was.
     """
+    norms = torch._foreach_norm(list(state.student.parameters()))
+    if not torch.stack(norms).isfinite().all():
+        raise RunFailed("the weights are not finite", path.parent, NOT_FINITE_REMEDY)
     content = {
         "student": state.student.state_dict(),
         "teacher": state.teacher.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "dino_loss": state.criterion.state_dict(),
         "fp16_scaler": state.scaler.state_dict(),
-        "epoch": epoch,
+        "epoch": state.step // (n_images // config.batch_size),
         "step": state.step,
         "loss_sum": state.loss_sum,
-        "model": model,
-        "config": config,
+        "model": model_description(config),
+        "config": as_document(config),
+        "n_images": n_images,
     }
     write_atomically(path, lambda temporary: torch.save(content, temporary))
 
 
-def restore(path: Path, state: TrainingState, config: dict[str, Any]) -> None:
+def restore(path: Path, state: TrainingState, config: PretrainConfig, n_images: int) -> None:
     """Puts a checkpoint into the state, so that the run goes on as if it had never stopped.
 
     Args:
         path: a checkpoint of ``save``.
         state: freshly built with the same options.
         config: the options of the run that resumes.
+        n_images: images of its data set.
 
     Raises:
         DinotoolsError: the file is no checkpoint of ours, or the options differ.
     """
-    content = read_checkpoint(path)
-    if "step" not in content or "config" not in content:
+    content = read_checkpoint(path, mapped=False)  # the run will replace the file
+    if not {"step", "config", "n_images"} <= content.keys():
         raise DinotoolsError(
             "does not say at which step it stopped", path, "Start from its weights with --init-from and a new --out."
         )
-    saved = content["config"]
-    changed = sorted(
-        name for name in (saved.keys() | config.keys()) - MAY_DIFFER if saved.get(name) != config.get(name)
-    )
+    changed = _changes(content["config"], as_document(config))
+    if n_images != content["n_images"]:
+        changed.append(f"the images were {content['n_images']:,}, now {n_images:,}")
     if changed:
-        listed = "; ".join(f"{name} was {saved.get(name)}, now {config.get(name)}" for name in changed)
+        listed = "; ".join(changed)
         raise DinotoolsError(
             f"was made with other options ({listed})",
             path,
@@ -92,6 +98,14 @@ def restore(path: Path, state: TrainingState, config: dict[str, Any]) -> None:
     state.step = content["step"]
 
 
+def _changes(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs; an option that the older version did not have yet counts as its default."""
+    defaults = as_document(PretrainConfig(data="", out=Path()))
+    saved = {name: value for name, value in defaults.items() if name in now} | saved
+    names = sorted((saved.keys() | now.keys()) - MAY_DIFFER)
+    return [f"{name} was {saved.get(name)}, now {now.get(name)}" for name in names if saved.get(name) != now.get(name)]
+
+
 class Saver:
     """Decides when the state is written.
 
@@ -99,27 +113,19 @@ class Saver:
     the end; every ``keep_every`` epochs a copy such as ``checkpoint0020.pth`` stays.
     """
 
-    def __init__(self, config: PretrainConfig, steps_per_epoch: int) -> None:
+    def __init__(self, config: PretrainConfig, n_images: int) -> None:
         self.config = config
-        self.steps_per_epoch = steps_per_epoch
+        self.n_images = n_images
         self.saved_at = time.monotonic()
 
     def after_step(self, state: TrainingState) -> None:
         """Saves if it is time to."""
-        epoch, within = divmod(state.step, self.steps_per_epoch)
+        epoch, within = divmod(state.step, self.n_images // self.config.batch_size)
         finished = within == 0
+        if finished and self.config.keep_every and epoch % self.config.keep_every == 0:
+            # first: a run resumed from the other one would not come by here again
+            save(self.config.out / f"checkpoint{epoch:04d}.pth", state, self.config, self.n_images)
         due = finished and (epoch % self.config.save_every == 0 or epoch == self.config.epochs)
         if due or time.monotonic() - self.saved_at >= 60 * self.config.save_minutes:
-            self._save(state, LATEST, epoch)
+            save(self.config.out / LATEST, state, self.config, self.n_images)
             self.saved_at = time.monotonic()
-        if finished and self.config.keep_every and epoch % self.config.keep_every == 0:
-            self._save(state, f"checkpoint{epoch:04d}.pth", epoch)
-
-    def _save(self, state: TrainingState, name: str, epoch: int) -> None:
-        save(
-            self.config.out / name,
-            state,
-            epoch=epoch,
-            model=model_description(self.config),
-            config=as_document(self.config),
-        )

@@ -14,9 +14,9 @@ POSITIVE = (
 )
 NOT_NEGATIVE = (
     *("lr", "min_lr", "weight_decay", "weight_decay_end", "clip_grad", "warmup_epochs", "freeze_last_layer"),
-    *("local_crops_number", "warmup_teacher_temp_epochs", "knn_every", "keep_every", "save_minutes"),
+    *("seed", "local_crops_number", "warmup_teacher_temp_epochs", "knn_every", "keep_every", "save_minutes"),
 )
-SHARES = ("momentum_teacher", "center_momentum", "drop_path_rate", "max_bad")
+SHARES = ("momentum_teacher", "center_momentum", "max_bad")
 
 
 def check_config(config: PretrainConfig) -> None:
@@ -34,6 +34,10 @@ def check_config(config: PretrainConfig) -> None:
     for name in ("global_crops_scale", "local_crops_scale"):
         low, high = getattr(config, name)
         require(0 < low <= high <= 1, f"is {low},{high}", name, "Write two shares of the area, such as 0.4,1.")
+    rate, (low, high), size = config.drop_path_rate, config.blur_radius, config.knn_resize_size
+    require(0 <= rate < 1, f"is {rate}", "drop_path_rate", "It must be at least 0 and below 1.")
+    require(0 <= low <= high, f"is {low},{high}", "blur_radius", "Write two radii in pixels, such as 0.1,2.")
+    require(size is None or size > 0, f"is {size}", "knn_resize_size", "It must be above 0.")
     for name in ("warmup_epochs", "warmup_teacher_temp_epochs"):
         require(
             getattr(config, name) <= config.epochs,

@@ -19,15 +19,14 @@ from dinotools.configs.pretraining import PretrainConfig
 from dinotools.data.sources import ImageSource
 from dinotools.evaluation.knn import knn_accuracy
 from dinotools.features import extract
-from dinotools.pretraining.step import TrainingState
+from dinotools.pretraining.step import NOT_FINITE_REMEDY, TrainingState
 from dinotools.runtime.console import PLAIN_INTERVAL_S, messages, progress_bar, say
 from dinotools.runtime.device import Runtime
 from dinotools.runtime.errors import RunFailed
+from dinotools.runtime.run_directory import write_atomically
 
 TEMPERATURE = 0.07  # of the k-NN votes, the paper's
 SYNC_EVERY = 10  # steps between looks at the loss: each one waits for the device
-
-
 LOG = "log.jsonl"
 
 
@@ -41,12 +40,12 @@ class Log:
 
     def __init__(self, path: Path, last_step: int) -> None:
         self.records = [record for record in read_log(path) if record["step"] <= last_step]
-        self._file = path.open("w", encoding="utf-8")
-        self._file.writelines(json.dumps(record) + "\n" for record in self.records)
-        self._file.flush()
+        kept = "".join(json.dumps(record) + "\n" for record in self.records)
+        write_atomically(path, lambda temporary: temporary.write_text(kept, encoding="utf-8"))
+        self._file = path.open("a", encoding="utf-8")
 
     def write(self, record: dict[str, Any]) -> None:
-        """Appends one record, at once on disk."""
+        """Appends one record, at once out of this process's hands."""
         self.records.append(record)
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
@@ -128,11 +127,7 @@ def finite(loss: float) -> float:
     """
     if math.isfinite(loss):
         return loss
-    raise RunFailed(
-        f"the loss is {loss}",
-        remedy="Use --precision bf16 or fp32, a lower --lr or a smaller --clip-grad; --resume goes on from the last "
-        "checkpoint, which is sound.",
-    )
+    raise RunFailed(f"the loss is {loss}", remedy=NOT_FINITE_REMEDY)
 
 
 def knn_sizes(config: PretrainConfig) -> dict[str, int]:

@@ -85,7 +85,10 @@ class LARS(torch.optim.Optimizer):
                 if parameter.ndim != 1:
                     update = update.add(parameter, alpha=group["weight_decay"])
                     update = update * _trust_ratio(parameter, update, group["eta"])
-                buffer = self.state[parameter].setdefault("mu", torch.zeros_like(parameter))
+                state = self.state[parameter]
+                if not state:
+                    state["mu"] = torch.zeros_like(parameter)
+                buffer = state["mu"]
                 buffer.mul_(group["momentum"]).add_(update)
                 parameter.add_(buffer, alpha=-group["lr"])
 

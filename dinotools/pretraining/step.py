@@ -17,6 +17,11 @@ from dinotools.pretraining import optimizers
 from dinotools.pretraining.loss import DINOLoss
 from dinotools.pretraining.teacher import update_teacher
 
+NOT_FINITE_REMEDY = (
+    "The last checkpoint is sound: start anew from it with --init-from and a new --out, with a lower --lr, a smaller "
+    "--clip-grad, or --precision bf16 or fp32."
+)
+
 
 @dataclass
 class TrainingState:

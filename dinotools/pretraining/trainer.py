@@ -10,9 +10,10 @@ ImageNet, ViT-S/16, 100 epochs: k-NN 69.3, linear 74.0.
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from dinotools.data.images import BadImages
 from dinotools.data.sources import ImageSource, open_images, open_labelled_splits
 from dinotools.data.transforms import normalize
 from dinotools.evaluation.knn import check_neighbours
+from dinotools.models.vit import SIZES
 from dinotools.pretraining import checkpointing
 from dinotools.pretraining.checks import check_config, check_images
 from dinotools.pretraining.monitor import LOG, Log, Progress, finite, knn_of, knn_sizes
@@ -35,6 +37,7 @@ from dinotools.pretraining.step import TrainingState, train_step
 from dinotools.runtime import device, run_directory
 from dinotools.runtime.console import say
 from dinotools.runtime.device import Runtime
+from dinotools.runtime.errors import DinotoolsError
 from dinotools.runtime.results import Result
 
 
@@ -51,52 +54,63 @@ def run(config: PretrainConfig) -> Result:
     check_images(config, len(images))
     splits = open_labelled_splits(config.knn_data or config.data, download=config.download) if config.knn_every else ()
     if splits:
-        check_neighbours((config.knn_k,), len(splits[0]), len(splits[0].classes))
+        check_neighbours((config.knn_k,), len(splits[0]), len(splits[0].classes), option="--knn-k")
     schedules = Schedules.of(config, steps_per_epoch=len(images) // config.batch_size)
-    state = build_state(config, runtime)
 
-    resumed = claim_out(config)
-    if resumed is not None:
-        checkpointing.restore(resumed, state, files.as_document(config))
-        say(f"going on from {resumed}, step {state.step:,}")
+    resuming = config.resume and (config.out / run_directory.OPTIONS).is_file()
+    latest = config.out / checkpointing.LATEST
+    restoring = resuming and latest.is_file()  # or it was killed before its first checkpoint
+    # a checkpoint has all weights: the file that the run was initialised from may be gone
+    state = build_state(dataclasses.replace(config, init_from=None) if restoring else config, runtime)
+    if not resuming:
+        claim_out(config)
+    if restoring:
+        checkpointing.restore(latest, state, config, len(images))
+        say(f"going on from {latest}, step {state.step:,}")
     log = Log(config.out / LOG, last_step=state.step)
+    bad = BadImages(config.max_bad, len(images))
     say(announcement(config, schedules, len(images), runtime))
-    train(config, runtime, images, splits, state, schedules, log)
+    try:
+        train(config, runtime, images, splits, state, schedules, log, bad)
+    except DinotoolsError as error:
+        log.close()
+        if error.exit_code == DinotoolsError.exit_code and not latest.is_file():
+            shutil.rmtree(config.out)  # bad images stopped it before there was anything to keep
+        raise
     log.close()
-    return result_of(config, runtime, len(images), log)
+    return result_of(config, runtime, len(images), bad, log)
 
 
-def claim_out(config: PretrainConfig) -> Path | None:
-    """Takes the run directory and writes config.toml into it.
-
-    Returns:
-        The checkpoint to resume, or None to start from the beginning.
+def claim_out(config: PretrainConfig) -> None:
+    """Takes the run directory for a new run.
 
     Raises:
-        DinotoolsError: the directory holds something and neither --resume nor --overwrite was given.
+        DinotoolsError: it holds something that may not be replaced.
     """
-    options = config.out / "config.toml"
-    resuming = config.resume and options.is_file()  # a killed run may have left no checkpoint yet
-    if not resuming:
-        run_directory.claim(
-            config.out,
-            overwrite=config.overwrite,
-            remedy="Choose another --out, add --resume to go on with the run in it, or --overwrite to replace it.",
-        )
-        run_directory.write_atomically(options, lambda path: path.write_text(files.dump(config), encoding="utf-8"))
-    latest = config.out / checkpointing.LATEST
-    return latest if resuming and latest.is_file() else None
+    ways = "" if config.resume else ", add --resume to go on with the run in it, or --overwrite to replace it"
+    run_directory.claim(
+        config.out,
+        files.dump(config),
+        overwrite=config.overwrite,
+        inputs=(config.data, config.knn_data, config.init_from),
+        remedy=f"Choose another --out{ways}.",
+    )
 
 
 def announcement(config: PretrainConfig, schedules: Schedules, n_images: int, runtime: Runtime) -> str:
     """What the run will do, in effective numbers."""
     return (
-        f"{config.arch}/{config.patch_size} · {n_images:,} images · {config.epochs} epochs of "
+        f"{network_name(config)} · {n_images:,} images · {config.epochs} epochs of "
         f"{schedules.steps_per_epoch:,} steps of {config.batch_size} images · "
         f"peak lr {schedules.lr.max():.2e} · K {config.out_dim:,} · "
         f"2x{config.global_crop_size} + {config.local_crops_number}x{config.local_crop_size} px · "
         f"{runtime.device} {runtime.precision}, {runtime.workers} reader(s)"
     )
+
+
+def network_name(config: PretrainConfig) -> str:
+    """Such as vit_small/16; a convolutional network has no patches."""
+    return f"{config.arch}/{config.patch_size}" if config.arch in SIZES else config.arch
 
 
 def train(
@@ -107,12 +121,12 @@ def train(
     state: TrainingState,
     schedules: Schedules,
     log: Log,
+    bad: BadImages,
 ) -> None:
     """Takes the steps that are left; at the end of every epoch measures, logs and saves."""
     per_epoch = schedules.steps_per_epoch
-    bad = BadImages(config.max_bad, len(images))
-    saver = checkpointing.Saver(config, per_epoch)
-    if splits and not log.records:
+    saver = checkpointing.Saver(config, len(images))
+    if splits and state.step == 0 and not log.records:
         log.write({"epoch": 0, "step": 0, **knn_of(state, config, splits, runtime)})
     with Progress(schedules.steps, state.step, config.batch_size, per_epoch) as progress:
         for batch, waited in timed(training_loader(config, runtime, images, start=state.step)):
@@ -189,17 +203,17 @@ def epoch_record(state: TrainingState, schedules: Schedules, epoch: int) -> dict
     }
 
 
-def result_of(config: PretrainConfig, runtime: Runtime, n_images: int, log: Log) -> Result:
+def result_of(config: PretrainConfig, runtime: Runtime, n_images: int, bad: BadImages, log: Log) -> Result:
     """The last line of the log, and the k-NN curve where there is one."""
     curve = {name: [(r["epoch"], r[name]) for r in log.records if name in r] for name in ("knn_teacher", "knn_student")}
     last = log.records[-1]
     shown = {"epochs": last["epoch"], "steps": last["step"], "loss": last["train_loss"]}
     shown |= {f"k-NN {name[4:]} %": points[-1][1] for name, points in curve.items() if points}
     return Result(
-        title=f"pretrain · {config.arch}/{config.patch_size} · {config.data}",
+        title=f"pretrain · {network_name(config)} · {config.data}",
         rows=[shown],
         metrics={**last, "curves": {name: points for name, points in curve.items() if points}},
-        details={"data": {"images": n_images}, **runtime.describe()},
+        details={"data": {"images": n_images, "skipped": bad.names}, **runtime.describe()},
         notes=(f"Teacher: {config.out / checkpointing.LATEST}", f"Measure it: {knn_command(config)}"),
     )
 

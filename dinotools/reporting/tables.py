@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from dinotools.runtime.results import Result
@@ -16,7 +17,7 @@ def print_result(result: Result, console: Console) -> None:
     if result.rows:
         console.print(as_table(result))
     for note in result.notes:
-        console.print(note, highlight=False, soft_wrap=True)
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
 
 
 def as_table(result: Result) -> Table:
@@ -27,7 +28,7 @@ def as_table(result: Result) -> Table:
         numeric = all(isinstance(row.get(column), (int, float, type(None))) for row in result.rows)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in result.rows:
-        table.add_row(*(cell(row.get(column)) for column in columns))
+        table.add_row(*(escape(cell(row.get(column))) for column in columns))
     return table
 
 

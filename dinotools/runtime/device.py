@@ -35,7 +35,7 @@ class Runtime:
 
 
 def prepare(device: str, precision: str, workers: int, seed: int, *, fast: bool = False) -> Runtime:
-    """Resolves ``auto``, seeds torch, and turns TF32 off unless fast: measured features stay float32 features.
+    """Resolves ``auto``, seeds torch, and turns TF32 off unless fast: measurements are float32.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import platform
-import resource
 import sys
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,9 +54,14 @@ def versions() -> dict[str, str]:
 
 def peak_memory_mb() -> dict[str, float]:
     """The largest resident size of this process so far and, where CUDA was used, of the tensors on the device."""
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there, in KiB elsewhere
-    peak = {"host": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)}
+    peak = {}
+    with contextlib.suppress(ImportError):  # there is no such module on Windows
+        import resource
+
+        unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes there, in KiB elsewhere
+        peak["host"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        peak["device"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+        devices = range(torch.cuda.device_count())
+        peak["device"] = round(max(torch.cuda.max_memory_allocated(i) for i in devices) / 2**20, 1)
     return peak

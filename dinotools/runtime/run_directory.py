@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from dinotools.runtime.errors import DinotoolsError
 
+OPTIONS = "config.toml"
 TEMPORARY = ".tmp"  # ends the names of files being written; a kill may leave one behind
 
 
@@ -25,7 +26,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     temporary = path.with_name(f".{path.name}{TEMPORARY}")
     try:
         write(temporary)
-        with temporary.open("rb") as file:
+        with temporary.open("r+b") as file:  # Windows flushes only what is open for writing
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
@@ -39,15 +40,19 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
 
 def claim(
     directory: Path,
+    options: str,
     *,
     overwrite: bool = False,
+    inputs: Sequence[str | Path | None] = (),
     remedy: str = "Choose another --out, or add --overwrite to replace it.",
-) -> Path:
-    """Makes an output directory, or takes an empty one.
+) -> None:
+    """Makes an output directory, or takes an empty one, and leaves the options of the command in it.
 
     Args:
         directory: the directory.
-        overwrite: empty it first if it holds anything.
+        options: text of its config.toml, which also marks it as ours.
+        overwrite: empty it first if it holds an earlier run.
+        inputs: what the command reads, as the user named it: never deleted.
         remedy: what to do about a directory that holds something.
 
     Raises:
@@ -55,12 +60,20 @@ def claim(
     """
     if directory.is_file():
         raise DinotoolsError("is a file, not a directory", directory, "Choose another --out.")
-    if directory.is_dir() and any(path.suffix != TEMPORARY for path in directory.iterdir()):
-        if not overwrite:
-            raise DinotoolsError("the output directory is not empty", directory, remedy)
-        shutil.rmtree(directory)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        if directory.is_dir() and any(path.suffix != TEMPORARY for path in directory.iterdir()):
+            if not overwrite:
+                raise DinotoolsError("the output directory is not empty", directory, remedy)
+            _check_replaceable(directory, inputs)
+            shutil.rmtree(directory)
+        write_atomically(directory / OPTIONS, lambda path: path.write_text(options, encoding="utf-8"))
     except OSError as error:
-        raise DinotoolsError(f"cannot be made ({error.strerror})", directory, "Choose another --out.") from error
-    return directory
+        raise DinotoolsError(f"cannot be written ({error.strerror})", directory, "Choose another --out.") from error
+
+
+def _check_replaceable(directory: Path, inputs: Sequence[str | Path | None]) -> None:
+    if not (directory / OPTIONS).is_file():
+        raise DinotoolsError("holds something that is no run of dinotools", directory, "Choose another --out.")
+    for path in inputs:
+        if path is not None and Path(path).expanduser().resolve().is_relative_to(directory.resolve()):
+            raise DinotoolsError("--overwrite would delete what this command reads", path, "Choose another --out.")

@@ -39,6 +39,12 @@ def test_any_values_survive(tmp_path_factory, lr, epochs, scale, data):
     assert files.load(PretrainConfig, path) == config
 
 
+def test_overwriting_and_resuming_are_not_repeated_from_a_file(tmp_path):
+    config = PretrainConfig(data="digits", out=Path("a"), overwrite=True, resume=True)
+    again = files.load(PretrainConfig, write(tmp_path, files.dump(config)))
+    assert (again.overwrite, again.resume) == (False, False)
+
+
 def test_keyword_arguments_win_over_the_file(tmp_path):
     path = write(tmp_path, 'ckpt = "random"\nk = [5, 7]\nbatch-size = 3\n')
     assert files.load(KnnConfig, path, k=(1,)) == KnnConfig(ckpt="random", k=(1,), batch_size=3)
@@ -51,7 +57,8 @@ def test_keyword_arguments_win_over_the_file(tmp_path):
         ("epochs = 'three'", ["epochs = 'three'"]),
         ("epochs = 3.5", ["epochs = 3.5", "must be int"]),
         ("epochs = true", ["epochs = True", "must be int"]),
-        ("norm_last_layer = 1", ["norm_last_layer = 1", "must be bool"]),
+        ("norm_last_layer = 1", ["norm_last_layer = 1", "must be true or false"]),
+        ("overwrite = 'no'", ["overwrite = 'no'", "must be true or false"]),
         ("optimizer = 'adam'", ["adamw, sgd, lars"]),
         ("global_crops_scale = [0.4]", ["must be 2 values"]),
         ("epochs = ", ["not valid TOML"]),

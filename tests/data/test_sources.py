@@ -60,10 +60,17 @@ def test_test_images_are_never_taken_for_training(tmp_path):
         open_images(tmp_path, "train")
 
 
-def test_a_folder_goes_before_a_name(tmp_path, monkeypatch):
-    tree(tmp_path, "digits/1.png")
+def test_embedded_sets_go_before_folders_and_folders_before_downloads(tmp_path, monkeypatch):
+    tree(tmp_path, "digits/1.png", "cifar10/1.png")
     monkeypatch.chdir(tmp_path)
-    assert isinstance(open_images("digits", "train"), ImageFiles)
+    assert isinstance(open_images("digits", "train"), Digits)
+    assert isinstance(open_images("./digits", "train"), ImageFiles)
+    assert isinstance(open_images("cifar10", "train"), ImageFiles)
+
+
+def test_a_class_called_train_is_no_split(tmp_path):
+    tree(tmp_path, "train/1.png", "bus/2.png")
+    assert open_images(tmp_path, "train").classes == ["bus", "train"]
 
 
 # names

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dinotools.evaluation.knn import check_neighbours, knn_predict
+from dinotools.configs.classification import KnnConfig
+from dinotools.evaluation.knn import check_neighbours, knn_predict, paper_top1
 from dinotools.metrics.classification import top_accuracy
 from dinotools.runtime.errors import DinotoolsError
 from tests.golden import official
@@ -104,6 +105,16 @@ def test_runs_on_the_device_of_its_features(fake_cuda):
         train, labels, test = torch.randn(50, 8), torch.zeros(50, dtype=torch.int64), torch.randn(9, 8)
     ranking = knn_predict(train, labels, test, (5, 10), 0.07, 12)[10]
     assert (ranking.shape, ranking.device.type) == ((9, 5), "cuda")
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [({}, 74.5), ({"ckpt": "random"}, None), ({"crop_size": 192}, None), ({"temperature": 0.1}, None)],
+)
+def test_the_papers_number_stands_only_beside_the_papers_setting(changes, shown):
+    config = KnnConfig(**{"ckpt": "dino_vits16", **changes})
+    assert paper_top1(config, n_classes=1000, n_val=50_000) == shown
+    assert paper_top1(config, n_classes=100, n_val=5_000) is None
 
 
 def test_top_accuracy_by_hand():

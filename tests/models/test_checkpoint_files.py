@@ -5,6 +5,7 @@ import pickle
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -42,9 +43,18 @@ def save(tmp_path, content, name="checkpoint.pth", **options):
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before torch 1.6"])
 def test_an_official_training_checkpoint_is_read(tmp_path, zipped):
-    content = {"teacher": STATE, "epoch": 3, "args": argparse.Namespace(arch="vit_small", lr=0.1, use_fp16=True)}
-    read = read_checkpoint(save(tmp_path, content, _use_new_zipfile_serialization=zipped))
+    content = {
+        "teacher": STATE,
+        "epoch": 3,
+        "optimizer": {"param_groups": [{"lr": np.float64(0.1)}]},  # main_dino.py takes rates from NumPy schedules
+        "args": argparse.Namespace(arch="vit_small", lr=0.1, use_fp16=True),
+    }
+    path = save(tmp_path, content, _use_new_zipfile_serialization=zipped)
+    if not zipped:  # the file of that time: NumPy 1 called its module otherwise
+        path.write_bytes(path.read_bytes().replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+    read = read_checkpoint(path)
     assert read["args"] == content["args"]
+    assert read["optimizer"] == content["optimizer"]
     assert read["epoch"] == 3
     assert all(torch.equal(read["teacher"][name], tensor) for name, tensor in STATE.items())
 

@@ -1,3 +1,4 @@
+import contextlib
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -45,7 +46,8 @@ class Handler(BaseHTTPRequestHandler):
         if server.tells_length:
             self.send_header("Content-Length", str(len(CONTENT) - start))
         self.end_headers()
-        self.wfile.write(CONTENT[start : server.breaks_off_after])
+        with contextlib.suppress(ConnectionError):  # a client that has seen enough hangs up
+            self.wfile.write(CONTENT[start : server.breaks_off_after])
 
     def log_message(self, *args):
         pass

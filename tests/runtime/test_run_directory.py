@@ -27,26 +27,41 @@ def test_json_is_replaced(tmp_path):
 
 
 def test_an_empty_or_new_directory_is_taken(tmp_path):
-    assert claim(tmp_path).is_dir()
-    assert claim(tmp_path / "new" / "deeper").is_dir()
+    for directory in (tmp_path, tmp_path / "new" / "deeper"):
+        claim(directory, "a = 1")
+        assert (directory / "config.toml").read_text() == "a = 1"
 
 
 def test_a_directory_that_holds_something_is_refused_or_replaced(tmp_path):
     (tmp_path / "work.txt").write_text("mine")
     with pytest.raises(DinotoolsError, match="not empty"):
-        claim(tmp_path)
-    assert (tmp_path / "work.txt").exists()
-    assert list(claim(tmp_path, overwrite=True).iterdir()) == []
+        claim(tmp_path, "")
+    with pytest.raises(DinotoolsError, match="no run of dinotools"):
+        claim(tmp_path, "", overwrite=True)
+    assert (tmp_path / "work.txt").read_text() == "mine"
+
+
+def test_an_earlier_run_is_replaced_unless_it_is_read(tmp_path):
+    run = tmp_path / "run"
+    claim(run, "a = 1")
+    (run / "checkpoint.pth").write_text("weights")
+    for read in (run, run / "checkpoint.pth", str(run / ".." / "run" / "checkpoint.pth")):
+        with pytest.raises(DinotoolsError, match="would delete what this command reads"):
+            claim(run, "a = 2", overwrite=True, inputs=(None, "digits", read))
+    assert (run / "checkpoint.pth").read_text() == "weights"
+    claim(run, "a = 2", overwrite=True, inputs=(tmp_path, "digits"))
+    assert {path.name: path.read_text() for path in run.iterdir()} == {"config.toml": "a = 2"}
 
 
 def test_what_a_kill_left_half_written_is_nobodys_work(tmp_path):
     (tmp_path / ".config.toml.tmp").write_text("half")
-    assert claim(tmp_path) == tmp_path
+    claim(tmp_path, "a = 1")
+    assert (tmp_path / "config.toml").read_text() == "a = 1"
 
 
 def test_a_file_is_no_directory(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(DinotoolsError, match="is a file"):
-        claim(tmp_path / "out")
-    with pytest.raises(DinotoolsError, match="cannot be made"):
-        claim(tmp_path / "out" / "below")
+        claim(tmp_path / "out", "")
+    with pytest.raises(DinotoolsError, match="cannot be written"):
+        claim(tmp_path / "out" / "below", "")
