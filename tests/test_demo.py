@@ -32,7 +32,7 @@ def test_it_compares_the_teacher_with_its_own_random_start(shown):
     assert (before["epochs"], after["epochs"]) == (0, 1)
     assert before["k-NN top-1 %"] == log[0]["knn_teacher"]
     assert after["k-NN top-1 %"] == log[-1]["knn_teacher"]
-    assert result.details["data"] == {"images": 1400}
+    assert result.details["data"] == {"images": 1400, "skipped": []}
 
 
 def test_pictures_and_page_are_there(shown):
