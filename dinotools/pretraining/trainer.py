@@ -74,8 +74,9 @@ def run(config: PretrainConfig) -> Result:
         train(config, runtime, images, splits, state, schedules, log, bad)
     except DinotoolsError as error:
         log.close()
-        if error.exit_code == DinotoolsError.exit_code and not latest.is_file():
-            shutil.rmtree(config.out)  # bad images stopped it before there was anything to keep
+        nothing_saved = not resuming and not any(config.out.glob("checkpoint*.pth"))
+        if nothing_saved and error.exit_code == DinotoolsError.exit_code:
+            shutil.rmtree(config.out)  # bad images stopped a new run before there was anything to keep
         raise
     log.close()
     return result_of(config, runtime, len(images), bad, log)
