@@ -27,7 +27,7 @@ Key = Literal["teacher", "student"]
 
 NETWORKS = ("student", "teacher")
 STATE_DICT = "state dict"  # stands for the key where a file holds one network without saying which
-HEADS = (*CLASSIFIERS, "linear")  # projection heads and classifiers: everything that no backbone keeps
+HEADS = (*CLASSIFIERS, "linear", "dino_head", "ibot_head", "mask_token")  # what a frozen backbone has no use for
 WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")  # DistributedDataParallel, torch.compile
 WRAPPERS_AND_BACKBONE = re.compile(r"^((module|_orig_mod|backbone)\.)+")
 CHUNK = 1 << 20  # bytes
@@ -127,7 +127,7 @@ def network_state(checkpoint: Mapping[str, Any], key: Key, where: object) -> tup
     return _renamed(state, WRAPPERS, where), key if networks else STATE_DICT
 
 
-def backbone_state(state: Mapping[str, Tensor], where: object) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+def backbone_state(state: Mapping[str, Tensor], where: object) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Parts a network's tensors from its head.
 
     Args:
@@ -135,17 +135,17 @@ def backbone_state(state: Mapping[str, Tensor], where: object) -> tuple[dict[str
         where: what an error names as the place.
 
     Returns:
-        The backbone's tensors under the backbone's own names, and the names of the head's or classifier's.
+        The backbone's tensors under the backbone's own names, and the head's or classifier's.
 
     Raises:
         DinotoolsError: nothing but a head is there.
     """
     bare = _renamed(state, WRAPPERS_AND_BACKBONE, where)
-    dropped = tuple(name for name in bare if name.split(".")[0] in HEADS)
-    tensors = {name: tensor for name, tensor in bare.items() if name not in dropped}
+    head = {name: tensor for name, tensor in bare.items() if name.split(".")[0] in HEADS}
+    tensors = {name: tensor for name, tensor in bare.items() if name not in head}
     if not tensors:
-        raise DinotoolsError(f"holds no backbone, only {few(dropped)}", where, "Give the backbone's own file.")
-    return tensors, dropped
+        raise DinotoolsError(f"holds no backbone, only {few(head)}", where, "Give the backbone's own file.")
+    return tensors, head
 
 
 def said_arch(checkpoint: Mapping[str, Any]) -> str | None:
@@ -161,6 +161,15 @@ def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sha256_of_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """The sha256 of a state dict's names, types, shapes and values, in the order of the names, in hexadecimal."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -1,8 +1,9 @@
 """Any checkpoint -> a frozen backbone, strictly.
 
 ``--ckpt`` names a file (an official backbone, an official or our own training checkpoint, safetensors), a run's
-directory, a released network (``zoo.ZOO``), or ``random``. The tensors say which architecture they belong to; every
-one of them must find its place, and the heads that are left behind are named.
+directory, a released network (``zoo.ZOO``), one of timm's (``timm:NAME``), ``random``, or
+``pixels``, which is no network at all: the image itself as a feature, the humblest baseline. The tensors say which
+architecture they belong to; every one of them must find its place, and the heads that are left behind are named.
 """
 
 from __future__ import annotations
@@ -15,24 +16,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dinotools.configs.normalization import IMAGENET_MEAN, IMAGENET_STD
 from dinotools.models.checkpoint_files import (
     STATE_DICT,
     Key,
     backbone_state,
-    few,
     network_state,
     read_checkpoint,
     said_arch,
     sha256_of,
+    sha256_of_tensors,
 )
 from dinotools.models.download import fetch
-from dinotools.models.recognition import Architecture, recognise
+from dinotools.models.names import did_you_mean
+from dinotools.models.recognition import recognise, with_our_names
+from dinotools.models.strict_loading import dtype_name, load_strictly
+from dinotools.models.timm_backbones import TimmBackbone, build_timm, is_timm
 from dinotools.models.vit import SIZES
-from dinotools.models.zoo import ZOO, build_backbone, did_you_mean
+from dinotools.models.zoo import ZOO, build_backbone
 from dinotools.runtime.console import warn
 from dinotools.runtime.errors import DinotoolsError
 
 RANDOM = "random"
+PIXELS = "pixels"
 RUN_CHECKPOINT = "checkpoint.pth"  # the file of a run's directory that stands for the run
 
 
@@ -43,12 +49,16 @@ class LoadedBackbone:
     Args:
         model: maps (B, 3, H, W) to (B, embed_dim).
         arch: architecture, as ``build_backbone`` takes it.
-        patch_size: side of a patch in pixels; None for a convolutional network.
+        patch_size: side of a patch in pixels; None for a network without patch tokens.
         embed_dim: width of the feature.
-        source: the file's path, the released network's name, or ``random``.
-        sha256: of the file; None for random weights.
+        source: the file's path, the released network's name, ``timm:NAME``, ``random`` or
+            ``pixels``.
+        sha256: of the file, or of timm's tensors; None for random weights.
         key: ``teacher``, ``student`` or ``state dict``; None for random weights.
         dropped: names of the head's or classifier's tensors that were left behind.
+        img_size: side of the images it was laid out for; None for torchvision's networks, which take any.
+        mean: of each channel, to be subtracted from values in 0..1.
+        std: of each channel, to divide them by.
     """
 
     model: nn.Module
@@ -59,11 +69,15 @@ class LoadedBackbone:
     sha256: str | None
     key: str | None
     dropped: tuple[str, ...]
+    img_size: int | None
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
 
     def describe(self) -> dict[str, Any]:
         """What results.json says of it."""
         said = ("source", "sha256", "key", "arch", "patch_size", "embed_dim")
-        return {name: getattr(self, name) for name in said} | {"dropped": list(self.dropped)}
+        listed = ("dropped", "mean", "std")
+        return {name: getattr(self, name) for name in said} | {name: list(getattr(self, name)) for name in listed}
 
 
 @dataclass(frozen=True)
@@ -76,7 +90,7 @@ class _Opened:
     checkpoint: dict[str, Any]
     key: str
     tensors: dict[str, Tensor]
-    dropped: tuple[str, ...]
+    head: dict[str, Tensor]
 
 
 def load_backbone(
@@ -92,31 +106,37 @@ def load_backbone(
     """Loads a backbone.
 
     Args:
-        ckpt: path of a file or of a run's directory, name of a released network, or ``random``.
+        ckpt: path of a file or of a run's directory, name of a released network, ``timm:NAME``, ``random`` or
+            ``pixels``.
         key: which network of a training checkpoint.
         arch: architecture; read from the tensors where they tell, and then a different one is an error.
         patch_size: the same for the side of a patch in pixels.
-        img_size: the same for the side of the images that the positional grid is laid out for; 224 if random.
+        img_size: the same for the side of the images that the positional grid is laid out for; 224 if random or
+            pixels.
         seed: of random weights; the global generator is left as it was.
         download: whether a released network that is not in the cache may be fetched.
 
     Raises:
         DinotoolsError: the file is absent, unreadable or unsafe, or its weights do not fit exactly.
     """
+    if ckpt == PIXELS:
+        side = 224 if img_size is None else img_size
+        return _loaded(nn.Flatten(), PIXELS, 3 * side**2, source=PIXELS, sha256=None, key=None, dropped=())
     if ckpt == RANDOM:
         return _random_backbone(arch, patch_size, 224 if img_size is None else img_size, seed)
-    opened = _open(ckpt, key, download)
     said = {"arch": arch, "patch_size": patch_size, "img_size": img_size}
-    return _load(opened, said)[0]
+    if is_timm(ckpt):
+        return _timms_own(ckpt, said, download)
+    return _load(_open(ckpt, key, download), said)
 
 
 def describe(ckpt: str, *, key: Key = "teacher", arch: str | None = None, download: bool = True) -> dict[str, Any]:
     """What a checkpoint holds and whether it loads, in plain JSON values.
 
     Args:
-        ckpt: as for ``load_backbone``, but not ``random``.
+        ckpt: as for ``load_backbone``, but neither ``random`` nor ``timm:NAME``.
         key: which network of a training checkpoint.
-        arch: name of a torchvision network whose tensors do not tell.
+        arch: name of a network of torchvision or timm, whose tensors do not tell.
         download: whether a released network that is not in the cache may be fetched.
 
     Returns:
@@ -138,20 +158,18 @@ def describe(ckpt: str, *, key: Key = "teacher", arch: str | None = None, downlo
         "key": opened.key,
         "tensors": len(opened.tensors),
         "parameters": None,
-        "dtype": ", ".join(sorted({_name(t.dtype) for t in opened.tensors.values() if t.is_floating_point()})),
-        "dropped": list(opened.dropped),
+        "dtype": ", ".join(sorted({dtype_name(t.dtype) for t in opened.tensors.values() if t.is_floating_point()})),
+        "dropped": list(opened.head),
         **dict.fromkeys(("arch", "patch_size", "img_size", "embed_dim", "problem")),
     }
     try:
-        loaded, found = _load(opened, {"arch": arch})
+        loaded = _load(opened, {"arch": arch})
     except DinotoolsError as error:
         return described | {"problem": error.what}
     return described | {
         "parameters": sum(parameter.numel() for parameter in loaded.model.parameters()),
-        "arch": loaded.arch,
-        "patch_size": loaded.patch_size,
-        "img_size": found.img_size,
-        "embed_dim": loaded.embed_dim,
+        "dropped": list(loaded.dropped),
+        **{name: getattr(loaded, name) for name in ("arch", "patch_size", "img_size", "embed_dim")},
     }
 
 
@@ -163,8 +181,10 @@ def locate(ckpt: str, *, download: bool = True) -> Path:
     """
     if ckpt in ZOO:
         return fetch(ZOO[ckpt].url, download=download)
-    if ckpt == RANDOM:
-        raise DinotoolsError("random weights are in no file", ckpt, "Give a file, a run's directory or a name.")
+    if ckpt in (RANDOM, PIXELS):
+        raise DinotoolsError(f"{ckpt} is in no file", ckpt, "Give a file, a run's directory or a name.")
+    if is_timm(ckpt):
+        raise DinotoolsError("timm keeps these weights to itself", ckpt, "Give a file, a run's directory or a name.")
     path = Path(ckpt).expanduser()
     if path.is_dir():
         if not (path / RUN_CHECKPOINT).is_file():
@@ -174,76 +194,61 @@ def locate(ckpt: str, *, download: bool = True) -> Path:
         return path / RUN_CHECKPOINT
     if not path.is_file():
         raise DinotoolsError(
-            "there is no such file, and no released network of that name", ckpt, did_you_mean(ckpt, [RANDOM, *ZOO])
+            "there is no such file, and no released network of that name",
+            ckpt,
+            did_you_mean(ckpt, [RANDOM, PIXELS, *ZOO]),
         )
     return path
-
-
-def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], name: str, where: object) -> None:
-    """Copies tensors into a module, each into its place and none left over; half precision is widened.
-
-    Args:
-        module: what is filled.
-        tensors: its state dict; batch counters, which old files lack, may be missing.
-        name: what an error calls the module.
-        where: what an error names as the place.
-
-    Raises:
-        DinotoolsError: tensors are missing, unexpected, or of another shape or kind; the module is left untouched.
-    """
-    wanted = module.state_dict()
-    missing = [n for n in wanted if n not in tensors and not n.endswith("num_batches_tracked")]
-    unexpected = [n for n in tensors if n not in wanted]
-    shared = [n for n in wanted if n in tensors]
-    wrong = [
-        f"{n} is {_form(tensors[n])}, not {_form(wanted[n])}" for n in shared if _form(tensors[n]) != _form(wanted[n])
-    ]
-    faults = {"missing": missing, "unexpected": unexpected, "wrong": wrong}
-    if any(faults.values()):
-        told = "; ".join(f"{fault} {few(names)}" for fault, names in faults.items() if names)
-        raise DinotoolsError(
-            f"its weights do not fit {name}: {told}",
-            where,
-            "See `dinotools models info`, or name the network with --arch and --patch-size.",
-        )
-    module.load_state_dict(dict(tensors))
 
 
 def _open(ckpt: str, key: Key, download: bool) -> _Opened:
     path = locate(ckpt, download=download)
     checkpoint = read_checkpoint(path)
     state, read_key = network_state(checkpoint, key, path)
-    tensors, dropped = backbone_state(state, path)
+    tensors, head = backbone_state(state, path)
     source = ckpt if ckpt in ZOO else str(path)
-    return _Opened(source, path, sha256_of(path), checkpoint, read_key, tensors, dropped)
+    return _Opened(source, path, sha256_of(path), checkpoint, read_key, tensors, head)
 
 
-def _load(opened: _Opened, said: Mapping[str, str | int | None]) -> tuple[LoadedBackbone, Architecture]:
+def _load(opened: _Opened, said: Mapping[str, str | int | None]) -> LoadedBackbone:
     """Builds what the tensors ask for and fills it; ``said`` (by the user) must not contradict them."""
-    arch = said.get("arch")
-    found = recognise(opened.tensors, str(arch) if arch else said_arch(opened.checkpoint), opened.path)
-    for option, value in said.items():
-        seen = getattr(found, option)
-        if value is not None and seen is not None and value != seen:
-            flag = "--" + option.replace("_", "-")
-            raise DinotoolsError(
-                f"{flag} says {value}, but its tensors say {seen}", opened.path, f"Leave {flag} out, or correct it."
-            )
+    arch = str(said["arch"]) if said.get("arch") else said_arch(opened.checkpoint)
+    tensors = opened.tensors if is_timm(arch) else with_our_names(opened.tensors)
+    found = recognise(tensors, arch, opened.path)
     with torch.random.fork_rng(devices=[]):  # the random values are overwritten: no later draw may depend on them
-        model, embed_dim = build_backbone(found.arch, found.patch_size, found.img_size or 224)
-    name = found.arch if found.patch_size is None else f"{found.arch} with patches of {found.patch_size} pixels"
-    load_strictly(model, opened.tensors, name, opened.path)
-    loaded = LoadedBackbone(
-        model.eval(),
+        model, embed_dim = build_backbone(
+            found.arch,
+            found.patch_size,
+            found.img_size or 224,
+            registers=found.registers,
+            layer_scale=found.layer_scale,
+        )
+    network = model.module if isinstance(model, TimmBackbone) else model
+    own = network.state_dict()  # some of timm's have a last norm that is called as their classifier is
+    loaded = _loaded(
+        model,
         found.arch,
-        found.patch_size,
         embed_dim,
-        opened.source,
-        opened.sha256,
-        opened.key,
-        opened.dropped,
+        source=opened.source,
+        sha256=opened.sha256,
+        key=opened.key,
+        dropped=tuple(name for name in opened.head if name not in own),
     )
-    return loaded, found
+    _refuse_contradictions(loaded, said, opened.path)
+    name = found.arch if found.patch_size is None else f"{found.arch} with patches of {found.patch_size} pixels"
+    load_strictly(network, tensors | {n: t for n, t in opened.head.items() if n in own}, name, opened.path)
+    return loaded
+
+
+def _timms_own(ckpt: str, said: Mapping[str, str | int | None], download: bool) -> LoadedBackbone:
+    if not download:
+        raise DinotoolsError("downloads are off, and timm fetches its weights itself", ckpt, "Give a file.")
+    with torch.random.fork_rng(devices=[]):
+        model = build_timm(ckpt, pretrained=True)
+    sha256 = sha256_of_tensors(model.module.state_dict())
+    loaded = _loaded(model, ckpt, model.embed_dim, source=ckpt, sha256=sha256, key=STATE_DICT, dropped=model.dropped)
+    _refuse_contradictions(loaded, said, ckpt)
+    return loaded
 
 
 def _random_backbone(arch: str | None, patch_size: int | None, img_size: int, seed: int) -> LoadedBackbone:
@@ -251,18 +256,31 @@ def _random_backbone(arch: str | None, patch_size: int | None, img_size: int, se
         raise DinotoolsError(
             "random weights have no shape of their own", f"--ckpt {RANDOM}", "Give --arch and --patch-size."
         )
-    patch_size = patch_size if arch in SIZES else None
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model, embed_dim = build_backbone(arch, patch_size, img_size)
     warn(f"{arch} with random weights (seed {seed}): nothing was loaded")
-    return LoadedBackbone(model.eval(), arch, patch_size, embed_dim, RANDOM, None, None, ())
+    return _loaded(model, arch, embed_dim, source=RANDOM, sha256=None, key=None, dropped=())
 
 
-def _form(tensor: Tensor) -> str:
-    """Shape and kind of number, but not the precision: half-precision weights are welcome, integer ones are not."""
-    return f"{list(tensor.shape)}" + ("" if tensor.is_floating_point() else f" {_name(tensor.dtype)}")
+def _loaded(model: nn.Module, arch: str, embed_dim: int, **origin: Any) -> LoadedBackbone:
+    return LoadedBackbone(
+        model=model.eval(),
+        arch=arch,
+        embed_dim=embed_dim,
+        patch_size=getattr(model, "patch_size", None),
+        img_size=getattr(model, "img_size", None),
+        mean=getattr(model, "mean", IMAGENET_MEAN),
+        std=getattr(model, "std", IMAGENET_STD),
+        **origin,
+    )
 
 
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+def _refuse_contradictions(loaded: LoadedBackbone, said: Mapping[str, str | int | None], where: object) -> None:
+    for option, value in said.items():
+        seen = getattr(loaded, option)
+        if value is not None and seen is not None and value != seen:
+            flag = "--" + option.replace("_", "-")
+            raise DinotoolsError(
+                f"{flag} says {value}, but its tensors say {seen}", where, f"Leave {flag} out, or correct it."
+            )

@@ -2,30 +2,51 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from math import isqrt
 
 import torch
+import torch.nn.functional as F
 import torchvision
 from torch import Tensor
 
 from dinotools.models.checkpoint_files import HEADS, few
+from dinotools.models.timm_backbones import TIMM, is_timm
 from dinotools.models.vit import SIZES
 from dinotools.models.zoo import convnet_names
 from dinotools.runtime.errors import DinotoolsError
 
+OTHER_VITS = f"Give a ViT of DINO or DINOv2, or name one of timm's with --arch {TIMM}NAME."
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What ``build_backbone`` needs to know; patch and image size are None for a convolutional network."""
+    """What ``build_backbone`` needs to know; patch and image size are None for torchvision's networks and timm's."""
 
     arch: str
-    patch_size: int | None
-    img_size: int | None
+    patch_size: int | None = None
+    img_size: int | None = None
+    registers: int = 0
+    layer_scale: bool = False
+
+
+def with_our_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A ViT's tensors as the released DINO and DINOv2 files have them; other networks' stay as they are.
+
+    A training checkpoint of DINOv2 keeps its blocks in chunks. timm calls the registers ``reg_token``, and adds the
+    position of [CLS] to ``cls_token``, so that it has to be 0 beside it.
+    """
+    ours = {re.sub(r"^blocks\.\d+\.(\d+\.)", r"blocks.\1", name): tensor for name, tensor in tensors.items()}
+    if "reg_token" in ours:
+        ours["register_tokens"] = ours.pop("reg_token")
+    positions = ours.get("pos_embed")
+    if positions is not None and positions.ndim == 3 and _side(positions.shape[1]) and "cls_token" in ours:
+        ours["pos_embed"] = F.pad(positions, (0, 0, 1, 0))
+    return ours
 
 
 def recognise(tensors: Mapping[str, Tensor], said: str | None, where: object) -> Architecture:
@@ -35,13 +56,16 @@ def recognise(tensors: Mapping[str, Tensor], said: str | None, where: object) ->
     positional grid; a ResNet is told by comparison with torchvision's.
 
     Args:
-        tensors: the backbone's state dict, without head or classifier.
-        said: a name from elsewhere, believed only where the tensors match none that we know by heart.
+        tensors: the backbone's state dict, without head or classifier, ``with_our_names``.
+        said: a name from elsewhere, believed if it is one of timm's, and else only where the tensors match none that
+            we know by heart.
         where: what an error names as the place.
 
     Raises:
         DinotoolsError: the tensors fit nothing known; says what they look like.
     """
+    if said is not None and is_timm(said):
+        return Architecture(said)
     if "patch_embed.proj.weight" in tensors:
         return _recognise_vit(tensors, where)
     shapes = _learned_shapes(tensors)
@@ -52,15 +76,21 @@ def recognise(tensors: Mapping[str, Tensor], said: str | None, where: object) ->
         raise DinotoolsError(
             f"its {len(tensors)} tensors ({few(list(tensors))}) fit no architecture that we know by heart",
             where,
-            "If it is one of torchvision's, name it with --arch.",
+            f"If it is one of torchvision's or timm's, name it with --arch NAME or --arch {TIMM}NAME.",
         )
-    return Architecture(arch, None, None)
+    return Architecture(arch)
 
 
 def _recognise_vit(tensors: Mapping[str, Tensor], where: object) -> Architecture:
     kernel, positions = tensors["patch_embed.proj.weight"], tensors.get("pos_embed")
     if positions is None or positions.ndim != 3 or kernel.ndim != 4:
-        raise DinotoolsError("has patches but not the positional encodings of a ViT", where, "Give a DINO-style ViT.")
+        raise DinotoolsError("has patches but not the positional encodings of a ViT", where, OTHER_VITS)
+    if "blocks.0.mlp.w12.weight" in tensors:
+        raise DinotoolsError(
+            "has SwiGLU in its blocks, as DINOv2's ViT-g, which our ViT has not",
+            where,
+            f"Take timm's copy of it: --ckpt {TIMM}vit_giant_patch14_dinov2.",
+        )
     width, patch_size, patches = kernel.shape[0], kernel.shape[-1], positions.shape[1] - 1
     depth = len({name.split(".")[1] for name in tensors if name.startswith("blocks.")})
     arch = next((name for name, size in SIZES.items() if (size.embed_dim, size.depth) == (width, depth)), None)
@@ -69,12 +99,23 @@ def _recognise_vit(tensors: Mapping[str, Tensor], where: object) -> Architecture
         raise DinotoolsError(
             f"is a ViT of width {width} with {depth} blocks, which has no name here", where, f"Known are {known}."
         )
+    side = _side(patches)
+    if side == 0:
+        raise DinotoolsError(f"has positional encodings for {patches} patches, which make no square", where, OTHER_VITS)
+    registers = tensors["register_tokens"].shape if "register_tokens" in tensors else ()
+    return Architecture(
+        arch,
+        patch_size,
+        side * patch_size,
+        registers=registers[1] if len(registers) == 3 else 0,
+        layer_scale="blocks.0.ls1.gamma" in tensors,
+    )
+
+
+def _side(patches: int) -> int:
+    """Patches along a side of a square grid; 0 if that many make none."""
     side = isqrt(max(patches, 0))
-    if side == 0 or side**2 != patches:
-        raise DinotoolsError(
-            f"has positional encodings for {patches} patches, which make no square", where, "Give a DINO-style ViT."
-        )
-    return Architecture(arch, patch_size, side * patch_size)
+    return side if side**2 == patches else 0
 
 
 @cache

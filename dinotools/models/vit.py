@@ -1,13 +1,14 @@
 """Vision Transformer, with the parameter names of the official DINO checkpoints.
 
 Source: Dosovitskiy et al. 2021 (arXiv 2010.11929), as used by DINO (arXiv 2104.14294, section 3.2 and Table 1;
-official file ``vision_transformer.py``). Attention runs through ``scaled_dot_product_attention``; the explicit
+official file ``vision_transformer.py``). LayerScale and registers are those of DINOv2 (arXiv 2304.07193 and
+2309.16588; its own ``vision_transformer.py``). Attention runs through ``scaled_dot_product_attention``; the explicit
 matrix exists only where an attention map is asked for.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import cast
 
 import torch
@@ -31,6 +32,7 @@ SIZES: dict[str, ViTSize] = {
     "vit_tiny": ViTSize(192, 12, 3),
     "vit_small": ViTSize(384, 12, 6),
     "vit_base": ViTSize(768, 12, 12),
+    "vit_large": ViTSize(1024, 24, 16),
 }
 
 
@@ -51,6 +53,18 @@ class DropPath(nn.Module):
         keep = 1.0 - self.rate
         mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep)
         return x * mask.div_(keep)
+
+
+class LayerScale(nn.Module):
+    """A learned factor for each channel of a residual branch. Source: Touvron et al. 2021 (arXiv 2103.17239)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (..., dim) to the same shape."""
+        return x * self.gamma
 
 
 class Mlp(nn.Module):
@@ -105,18 +119,22 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block; both residual branches share one stochastic-depth rate."""
 
-    def __init__(self, dim: int, num_heads: int, mlp_ratio: float, qkv_bias: bool, drop_path: float) -> None:
+    def __init__(
+        self, dim: int, num_heads: int, mlp_ratio: float, qkv_bias: bool, drop_path: float, layer_scale: bool
+    ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
         self.attn = Attention(dim, num_heads, qkv_bias)
+        self.ls1 = LayerScale(dim) if layer_scale else nn.Identity()
         self.drop_path = DropPath(drop_path)
         self.norm2 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.ls2 = LayerScale(dim) if layer_scale else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, N, dim) to (B, N, dim)."""
-        x = x + self.drop_path(self.attn(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        x = x + self.drop_path(self.ls1(self.attn(self.norm1(x))))
+        return x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
 
 
 class PatchEmbed(nn.Module):
@@ -134,6 +152,8 @@ class PatchEmbed(nn.Module):
 class VisionTransformer(nn.Module):
     """ViT whose feature is the [CLS] token after the final LayerNorm.
 
+    Registers stand between [CLS] and the patches, have no positions, and are in nothing that the methods return.
+
     Args:
         img_size: side in pixels of the square image that ``pos_embed`` is laid out for; other sizes interpolate it.
         patch_size: side of a patch in pixels.
@@ -144,6 +164,8 @@ class VisionTransformer(nn.Module):
         mlp_ratio: hidden width of a block's MLP over ``embed_dim``.
         qkv_bias: whether the query, key and value projections have a bias.
         drop_path_rate: stochastic-depth rate of the last block; earlier blocks grow linearly from 0.
+        registers: number of register tokens.
+        layer_scale: whether each residual branch ends in a LayerScale, initially 1.
     """
 
     def __init__(
@@ -157,15 +179,20 @@ class VisionTransformer(nn.Module):
         mlp_ratio: float = 4.0,
         qkv_bias: bool = True,
         drop_path_rate: float = 0.0,
+        registers: int = 0,
+        layer_scale: bool = False,
     ) -> None:
         super().__init__()
         self.embed_dim = embed_dim
         self.patch_size = patch_size
+        self.img_size = img_size // patch_size * patch_size
+        self.registers = registers
         self.patch_embed = PatchEmbed(patch_size, in_chans, embed_dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + (img_size // patch_size) ** 2, embed_dim))
+        self.register_tokens = nn.Parameter(torch.zeros(1, registers, embed_dim)) if registers else None
         rates = [drop_path_rate * i / max(depth - 1, 1) for i in range(depth)]
-        self.blocks = nn.ModuleList(Block(embed_dim, num_heads, mlp_ratio, qkv_bias, rate) for rate in rates)
+        self.blocks = nn.ModuleList(Block(embed_dim, num_heads, mlp_ratio, qkv_bias, r, layer_scale) for r in rates)
         self.norm = nn.LayerNorm(embed_dim, eps=LAYER_NORM_EPS)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         nn.init.trunc_normal_(self.cls_token, std=0.02)
@@ -175,8 +202,8 @@ class VisionTransformer(nn.Module):
         """Positional encodings for an image of height x width pixels: (1, 1 + patches, embed_dim).
 
         Bicubic, with the official quirk: ``scale_factor`` is (patches + 0.1) / side, and that factor, not the ratio
-        of the sizes, enters the coordinate map. The encodings are returned untouched only if the number of patches
-        is that of ``pos_embed`` and the image is square.
+        of the sizes, enters the coordinate map; networks with registers go by the sizes, antialiased. The encodings
+        are returned untouched only if the number of patches is that of ``pos_embed`` and the image is square.
         """
         rows, cols = height // self.patch_size, width // self.patch_size
         stored = self.pos_embed.shape[1] - 1
@@ -184,19 +211,29 @@ class VisionTransformer(nn.Module):
             return self.pos_embed
         side = int(stored**0.5)
         grid = self.pos_embed[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
-        grid = F.interpolate(
-            grid, scale_factor=((rows + 0.1) / stored**0.5, (cols + 0.1) / stored**0.5), mode="bicubic"
-        )
+        size = (rows, cols) if self.registers else None
+        quirk = None if self.registers else ((rows + 0.1) / side, (cols + 0.1) / side)
+        grid = F.interpolate(grid, size, quirk, mode="bicubic", antialias=self.registers > 0)
         return torch.cat([self.pos_embed[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
 
     def prepare_tokens(self, x: Tensor) -> Tensor:
-        """[CLS] and patch tokens with positional encodings: (B, C, H, W) -> (B, 1 + patches, embed_dim)."""
+        """What the first block reads: (B, C, H, W) -> (B, 1 + registers + patches, embed_dim)."""
         height, width = x.shape[-2:]
         if min(height, width) < self.patch_size:
             raise ValueError(f"an image of {height}x{width} pixels is smaller than one patch of {self.patch_size}")
         patches = self.patch_embed(x)
         tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), patches], dim=1)
-        return tokens + self.interpolate_pos_encoding(height, width)
+        tokens = tokens + self.interpolate_pos_encoding(height, width)
+        if self.register_tokens is None:
+            return tokens
+        return torch.cat([tokens[:, :1], self.register_tokens.expand(len(x), -1, -1), tokens[:, 1:]], dim=1)
+
+    def _without_registers(self, x: Tensor, dim: int) -> Tensor:
+        """Leaves 1 + patches of the 1 + registers + patches entries along a dimension."""
+        if not self.registers:
+            return x
+        cls, _, patches = x.tensor_split((1, 1 + self.registers), dim)
+        return torch.cat([cls, patches], dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """The [CLS] feature: (B, C, H, W) -> (B, embed_dim)."""
@@ -212,11 +249,11 @@ class VisionTransformer(nn.Module):
         for i, block in enumerate(self.blocks):
             x = block(x)
             if len(self.blocks) - i <= n:
-                outputs.append(self.norm(x))
+                outputs.append(self.norm(self._without_registers(x, dim=1)))
         return outputs
 
     def _last_attention(self, x: Tensor) -> tuple[Attention, Tensor]:
-        """The attention of the last block, and its input for images x: (B, 1 + patches, D)."""
+        """The attention of the last block, and its input for images x: (B, 1 + registers + patches, D)."""
         x = self.prepare_tokens(x)
         for block in self.blocks[:-1]:
             x = block(x)
@@ -224,14 +261,17 @@ class VisionTransformer(nn.Module):
         return last.attn, last.norm1(x)
 
     def get_last_selfattention(self, x: Tensor) -> Tensor:
-        """The last block's attention matrix: (B, C, H, W) -> (B, heads, N, N), N = 1 + patches."""
+        """The last block's attention matrix: (B, C, H, W) -> (B, heads, N, N), N = 1 + patches.
+
+        The softmax runs over the registers too: with them, a row sums to 1 less what they drew.
+        """
         attention, tokens = self._last_attention(x)
-        return attention.weights(tokens)
+        return self._without_registers(self._without_registers(attention.weights(tokens), dim=-1), dim=-2)
 
     def get_cls_attention(self, x: Tensor) -> Tensor:
-        """The [CLS] row of the last block's attention, without the matrix: (B, C, H, W) -> (B, heads, N)."""
+        """The [CLS] row of ``get_last_selfattention``, without the matrix: (B, C, H, W) -> (B, heads, N)."""
         attention, tokens = self._last_attention(x)
-        return attention.cls_weights(tokens)
+        return self._without_registers(attention.cls_weights(tokens), dim=-1)
 
 
 def init_linear(module: nn.Module) -> None:
@@ -242,14 +282,16 @@ def init_linear(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-def build_vit(arch: str, patch_size: int = 16, img_size: int = 224, drop_path_rate: float = 0.0) -> VisionTransformer:
+def build_vit(
+    arch: str,
+    patch_size: int = 16,
+    img_size: int = 224,
+    drop_path_rate: float = 0.0,
+    registers: int = 0,
+    layer_scale: bool = False,
+) -> VisionTransformer:
     """A ViT of a named size (a key of ``SIZES``), randomly initialised."""
-    size = SIZES[arch]
+    size = asdict(SIZES[arch])
     return VisionTransformer(
-        img_size,
-        patch_size,
-        embed_dim=size.embed_dim,
-        depth=size.depth,
-        num_heads=size.num_heads,
-        drop_path_rate=drop_path_rate,
+        img_size, patch_size, drop_path_rate=drop_path_rate, registers=registers, layer_scale=layer_scale, **size
     )

@@ -1,12 +1,11 @@
 """The released DINO networks by name, and every backbone that can be built by name.
 
 Sources: the official README's table of pre-trained models (URLs and accuracies) and DINO, Table 2 (the same
-accuracies); its XCiT networks are left out, since no XCiT can be built here.
+accuracies); its XCiT networks are left out, since XCiT comes from timm.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -14,6 +13,8 @@ import torchvision
 from torch import nn
 
 from dinotools.models.convnets import build_convnet
+from dinotools.models.names import did_you_mean
+from dinotools.models.timm_backbones import TIMM, build_timm, is_timm
 from dinotools.models.vit import SIZES, build_vit
 from dinotools.runtime.errors import DinotoolsError
 
@@ -81,15 +82,23 @@ ZOO: dict[str, ReleasedNetwork] = {network.name: network for network in _release
 
 
 def build_backbone(
-    arch: str, patch_size: int | None, img_size: int = 224, drop_path_rate: float = 0.0
+    arch: str,
+    patch_size: int | None,
+    img_size: int = 224,
+    drop_path_rate: float = 0.0,
+    *,
+    registers: int = 0,
+    layer_scale: bool = False,
 ) -> tuple[nn.Module, int]:
     """A randomly initialised backbone and the width D of its feature.
 
     Args:
-        arch: a key of ``vit.SIZES``, or the name of one of torchvision's classifiers.
-        patch_size: side of a patch in pixels; a convolutional network has none and ignores it.
-        img_size: side of the images that a ViT's positional grid is laid out for.
-        drop_path_rate: stochastic depth of a ViT; a convolutional network ignores it, as officially.
+        arch: a key of ``vit.SIZES``, the name of one of torchvision's classifiers, or ``timm:NAME``.
+        patch_size: side of a patch in pixels; torchvision's and timm's networks have their own or none.
+        img_size: side of the images that a ViT's positional grid is laid out for; timm's ViTs have their own.
+        drop_path_rate: stochastic depth of a ViT and of timm's networks; torchvision's ignore it, as officially.
+        registers: register tokens of our ViT.
+        layer_scale: whether our ViT has LayerScale.
 
     Returns:
         A network that maps (B, 3, H, W) to (B, D), and D.
@@ -98,6 +107,9 @@ def build_backbone(
         DinotoolsError: no such architecture, one without a feature vector, or a patch size for which an image of
             ``img_size`` has no room.
     """
+    if is_timm(arch):
+        backbone = build_timm(arch, drop_path_rate=drop_path_rate)
+        return backbone, backbone.embed_dim
     if arch in SIZES:
         if patch_size is None or not 1 <= patch_size <= img_size:
             raise DinotoolsError(
@@ -105,26 +117,23 @@ def build_backbone(
                 "--patch-size",
                 "The paper's are 16 and 8.",
             )
-        return build_vit(arch, patch_size, img_size, drop_path_rate), SIZES[arch].embed_dim
+        return build_vit(arch, patch_size, img_size, drop_path_rate, registers, layer_scale), SIZES[arch].embed_dim
     if arch not in convnet_names():
-        raise DinotoolsError(f"no such architecture: {arch}", "--arch", did_you_mean(arch, [*SIZES, *convnet_names()]))
+        raise DinotoolsError(
+            f"no such architecture: {arch}",
+            "--arch",
+            f"{did_you_mean(arch, [*SIZES, *convnet_names()])} Those of timm are called {TIMM}NAME.",
+        )
     try:
         return build_convnet(arch)
     except ValueError as error:
         raise DinotoolsError(
-            f"cannot serve as a backbone ({error})", f"--arch {arch}", "Take a ResNet or a ViT."
+            f"cannot serve as a backbone ({error})",
+            f"--arch {arch}",
+            f"Take a ResNet, a ViT, or one of timm's, such as {TIMM}convnext_tiny.",
         ) from error
 
 
 def convnet_names() -> list[str]:
     """Names of torchvision's classifiers, which serve as backbones without their last layer."""
     return torchvision.models.list_models(module=torchvision.models)
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A remedy for a misspelt name: the nearest known ones, or where none is near, the first few."""
-    known = list(known)
-    near = difflib.get_close_matches(word, known, n=2)
-    if near:
-        return f"Did you mean {' or '.join(near)}?"
-    return f"Known are {', '.join(known[:12])}{' and others' if len(known) > 12 else ''}."

@@ -20,6 +20,7 @@ from dinotools.models.checkpoint_files import (
     read_checkpoint,
     said_arch,
     sha256_of,
+    sha256_of_tensors,
 )
 from dinotools.runtime.errors import DinotoolsError
 
@@ -174,9 +175,9 @@ def test_a_dictionary_without_weights(content):
 
 def test_backbone_and_heads_part():
     names = ["backbone.blocks.0.mlp.fc1.weight", "module.backbone.norm.bias", "head.mlp.0.weight", "backbone.fc.bias"]
-    tensors, dropped = backbone_state({name: torch.zeros(1) for name in names}, "here")
-    assert list(tensors) == ["blocks.0.mlp.fc1.weight", "norm.bias"]
-    assert dropped == ("head.mlp.0.weight", "fc.bias")
+    tensors, head = backbone_state({name: torch.full((1,), float(i)) for i, name in enumerate(names)}, "here")
+    assert {name: tensor.item() for name, tensor in tensors.items()} == {"blocks.0.mlp.fc1.weight": 0, "norm.bias": 1}
+    assert {name: tensor.item() for name, tensor in head.items()} == {"head.mlp.0.weight": 2, "fc.bias": 3}
 
 
 def test_a_linear_classifier_is_no_backbone():
@@ -209,6 +210,21 @@ def test_sha256(tmp_path, size):
     content = bytes(i % 251 for i in range(size))
     Path(tmp_path / "a").write_bytes(content)
     assert sha256_of(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.bool])
+def test_sha256_of_tensors_is_that_of_their_content(dtype):
+    state = {"a": torch.arange(6).reshape(2, 3).to(dtype), "b": torch.tensor(1, dtype=dtype)}
+    digest = sha256_of_tensors(state)
+    transposed = {"a": state["a"].T.contiguous().T, "b": state["b"]}
+    assert sha256_of_tensors(dict(reversed(transposed.items()))) == digest
+    others = [
+        {"a": state["a"].reshape(3, 2), "b": state["b"]},
+        {"a": state["a"], "c": state["b"]},
+        {"a": state["a"], "b": 1 - state["b"].int()},
+        {"a": state["a"].flip(0), "b": state["b"]},
+    ]
+    assert digest not in {sha256_of_tensors(other) for other in others[: 3 if dtype == torch.bool else 4]}
 
 
 @pytest.mark.parametrize(("names", "told"), [(["a", "b", "c"], "a, b, c"), (list("abcde"), "a, b, c and 2 more")])

@@ -7,8 +7,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from dinotools.configs.normalization import IMAGENET_MEAN, IMAGENET_STD
 from dinotools.models.checkpoint_files import sha256_of
-from dinotools.models.checkpoints import describe, load_backbone, load_strictly, locate
+from dinotools.models.checkpoints import describe, load_backbone, locate
 from dinotools.models.head import DINOHead
 from dinotools.models.zoo import build_backbone
 from dinotools.runtime.errors import DinotoolsError
@@ -229,12 +230,11 @@ def test_weights_that_do_not_fit(tmp_path, change, message):
     assert describe(str(path))["problem"] == error.value.what
 
 
-def test_a_bad_load_leaves_the_module_alone():
-    module = torch.nn.Linear(2, 2)
-    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    with pytest.raises(DinotoolsError, match="here: its weights do not fit a layer: missing bias"):
-        load_strictly(module, {"weight": torch.ones(2, 2)}, "a layer", "here")
-    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+def test_an_image_is_normalised_as_in_training(tmp_path):
+    loaded = load_backbone(str(save("plain", random_state(), tmp_path)))
+    assert (loaded.mean, loaded.std) == (IMAGENET_MEAN, IMAGENET_STD)
+    assert loaded.describe()["std"] == list(loaded.std)
+    assert loaded.img_size == 32
 
 
 def test_batch_counters_may_be_missing(tmp_path):
@@ -297,3 +297,10 @@ def test_a_description_of_what_does_not_load(tmp_path):
     assert "fit no architecture" in described["problem"]
     assert (described["kind"], described["arch"], described["dtype"]) == ("state dict", None, "float64")
     json.dumps(described)
+
+
+def test_pixels_are_the_humblest_baseline():
+    backbone = load_backbone("pixels", img_size=4)
+    images = torch.randn(2, 3, 4, 4)
+    assert torch.equal(backbone.model(images), images.reshape(2, 48))
+    assert (backbone.embed_dim, backbone.arch, backbone.sha256) == (48, "pixels", None)

@@ -1,21 +1,57 @@
+import re
+
 import pytest
 import torch
 
-from dinotools.models.recognition import RESNETS, Architecture, recognise
+from dinotools.models.recognition import RESNETS, Architecture, recognise, with_our_names
 from dinotools.models.vit import SIZES
 from dinotools.models.zoo import build_backbone
 from dinotools.runtime.errors import DinotoolsError
 
 
-def shapes_of(arch, patch_size=None, img_size=224):
+def shapes_of(arch, patch_size=None, img_size=224, **extras):
     with torch.device("meta"):
-        return build_backbone(arch, patch_size, img_size)[0].state_dict()
+        return build_backbone(arch, patch_size, img_size, **extras)[0].state_dict()
 
 
 @pytest.mark.parametrize("arch", SIZES)
 @pytest.mark.parametrize(("patch_size", "img_size"), [(4, 32), (8, 224), (16, 224), (14, 98), (16, 16)])
 def test_a_vit_tells_all_about_itself(arch, patch_size, img_size):
     assert recognise(shapes_of(arch, patch_size, img_size), None, "here") == Architecture(arch, patch_size, img_size)
+
+
+@pytest.mark.parametrize("extras", [{"registers": 4}, {"layer_scale": True}, {"registers": 1, "layer_scale": True}])
+def test_a_vit_shows_its_registers_and_layer_scale(extras):
+    shapes = shapes_of("vit_small", 14, 518, **extras)
+    assert recognise(shapes, None, "here") == Architecture("vit_small", 14, 518, **extras)
+
+
+def test_the_blocks_of_a_chunked_checkpoint_are_counted_through():
+    shapes = shapes_of("vit_micro", 4, 32)
+    chunked = {
+        re.sub(r"blocks\.(\d)", lambda m: f"blocks.{int(m[1]) // 2}.{m[1]}", name): t for name, t in shapes.items()
+    }
+    assert "blocks.1.2.norm1.weight" in chunked
+    assert with_our_names(chunked).keys() == shapes.keys()
+
+
+def test_the_layout_of_timm_is_ours_with_a_position_of_zero():
+    positions = torch.ones(1, 9, 4)
+    timms = {"cls_token": torch.ones(1, 1, 4), "reg_token": torch.ones(1, 2, 4), "pos_embed": positions}
+    ours = with_our_names(timms)
+    assert ours.keys() == {"cls_token", "register_tokens", "pos_embed"}
+    assert torch.equal(ours["pos_embed"], torch.cat([torch.zeros(1, 1, 4), positions], dim=1))
+    assert torch.equal(with_our_names(ours)["pos_embed"], ours["pos_embed"])  # which were ours already
+
+
+def test_the_giant_is_refused_by_name():
+    shapes = shapes_of("vit_small", 14) | {"blocks.0.mlp.w12.weight": torch.zeros(1)}
+    with pytest.raises(DinotoolsError, match=r"SwiGLU.*timm:vit_giant_patch14_dinov2"):
+        recognise(shapes, None, "here")
+
+
+def test_a_name_of_timm_is_believed():
+    assert recognise(shapes_of("vit_small", 16), "timm:acme", "here") == Architecture("timm:acme")
 
 
 def test_an_image_that_is_no_multiple_of_the_patch_counts_as_its_whole_patches():

@@ -3,6 +3,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -159,6 +160,66 @@ def test_attention_without_bias_has_one_cls_row_too():
     rows = vit.get_last_selfattention(x)
     torch.testing.assert_close(rows.sum(dim=-1), torch.ones(2, 2, 21))
     torch.testing.assert_close(vit.get_cls_attention(x), rows[:, :, 0])
+
+
+def dinov2_vit(registers: int = 3) -> VisionTransformer:
+    """Four by four patches stored; every token and factor is something."""
+    vit = VisionTransformer(32, 8, embed_dim=64, depth=2, num_heads=2, registers=registers, layer_scale=True)
+    official.fill(vit)
+    if vit.register_tokens is not None:
+        vit.register_tokens.data = official.normal(6, vit.register_tokens.shape)
+    return vit.eval()
+
+
+@pytest.mark.parametrize(("height", "width"), [(24, 40), (64, 64), (32, 39), (8, 16)])
+@torch.no_grad()
+def test_positional_encodings_of_networks_with_and_without_registers(height, width):
+    for vit in (dinov2_vit(0), dinov2_vit(3)):
+        grid = vit.pos_embed[:, 1:].reshape(1, 4, 4, 64).permute(0, 3, 1, 2)
+        rows, cols = height // 8, width // 8
+        if vit.register_tokens is None:
+            expected = F.interpolate(grid, scale_factor=((rows + 0.1) / 4, (cols + 0.1) / 4), mode="bicubic")
+        else:
+            expected = F.interpolate(grid, size=(rows, cols), mode="bicubic", antialias=True)
+        encodings = vit.interpolate_pos_encoding(height, width)
+        assert torch.equal(encodings[:, :1], vit.pos_embed[:, :1])
+        torch.testing.assert_close(encodings[0, 1:].T.reshape(64, rows, cols), expected[0], rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_registers_are_read_but_never_returned():
+    vit = dinov2_vit()
+    x = official.normal(7, (2, 3, 24, 40))
+    tokens = vit.prepare_tokens(x)
+    assert tokens.shape == (2, 1 + 3 + 15, 64)
+    assert torch.equal(tokens[:, 1:4], vit.register_tokens.expand(2, -1, -1))  # no positions
+    features, layers = vit(x), vit.get_intermediate_layers(x, n=2)
+    assert [tuple(layer.shape) for layer in layers] == [(2, 16, 64)] * 2
+    torch.testing.assert_close(layers[1][:, 0], features, rtol=0, atol=1e-6)
+    vit.register_tokens.data *= -1
+    changed = vit.get_intermediate_layers(x)[0]
+    assert ((changed - layers[1]).abs().amax(dim=-1) > 1e-3).all()  # so every token had looked at them
+
+
+@torch.no_grad()
+def test_attention_leaves_the_registers_out_of_rows_and_columns():
+    vit = dinov2_vit()
+    x = official.normal(8, (2, 3, 24, 40))
+    attention, tokens = vit._last_attention(x)
+    kept = [0, *range(4, 19)]
+    expected = attention.weights(tokens)[:, :, kept][:, :, :, kept]
+    assert torch.equal(vit.get_last_selfattention(x), expected)
+    torch.testing.assert_close(vit.get_cls_attention(x), expected[:, :, 0], rtol=0, atol=1e-6)
+    assert (expected.sum(dim=-1) < 1).all()
+
+
+@torch.no_grad()
+def test_layer_scale_multiplies_each_branch():
+    block = dinov2_vit().blocks[0]
+    x = official.normal(9, (2, 5, 64))
+    middle = x + block.attn(block.norm1(x)) * block.ls1.gamma
+    expected = middle + block.mlp(block.norm2(middle)) * block.ls2.gamma
+    torch.testing.assert_close(block(x), expected)
 
 
 def test_initial_weights():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dinotools.models.zoo import ZOO, build_backbone, convnet_names, did_you_mean
+from dinotools.models.zoo import ZOO, build_backbone, convnet_names
 from dinotools.runtime.errors import DinotoolsError
 
 RELEASES = "https://dl.fbaipublicfiles.com/dino"
@@ -65,17 +65,20 @@ def test_drop_path_reaches_the_vit():
 
 @pytest.mark.parametrize(("wrong", "right"), [("vit_smal", "vit_small"), ("resnet5", "resnet50")])
 def test_unknown_arch_is_answered_with_the_nearest(wrong, right):
-    with pytest.raises(DinotoolsError, match=f"no such architecture: {wrong}.*Did you mean .*{right}"):
+    with pytest.raises(DinotoolsError, match=f"no such architecture: {wrong}.*Did you mean .*{right}") as error:
         build_backbone(wrong, 16)
-
-
-def test_a_name_near_nothing_is_answered_with_a_list():
-    assert did_you_mean("qqq", ["vit_small", "resnet50"]) == "Known are vit_small, resnet50."
+    assert "timm:NAME" in str(error.value)
 
 
 def test_a_network_without_a_feature_vector_is_refused():
-    with pytest.raises(DinotoolsError, match="--arch squeezenet1_1: cannot serve as a backbone"):
-        build_backbone("squeezenet1_1", None)
+    with pytest.raises(DinotoolsError, match=r"--arch convnext_tiny: cannot serve as a backbone.*timm:convnext_tiny"):
+        build_backbone("convnext_tiny", None)
+
+
+def test_registers_and_layer_scale_reach_the_vit():
+    model, _ = build_backbone("vit_micro", 4, 32, registers=3, layer_scale=True)
+    assert model.register_tokens.shape == (1, 3, 128)
+    assert sum(name.endswith(".gamma") for name in model.state_dict()) == 2 * 4
 
 
 @pytest.mark.parametrize("patch_size", [None, 0, 33])
