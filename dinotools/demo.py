@@ -15,10 +15,10 @@ from dinotools.evaluation.attention import attention_maps
 from dinotools.models.checkpoints import load_backbone
 from dinotools.models.vit import VisionTransformer
 from dinotools.pretraining import trainer
-from dinotools.pretraining.monitor import LOG, read_log
 from dinotools.reporting import figures, html
 from dinotools.runtime import run_directory
 from dinotools.runtime.results import Result, versions
+from dinotools.runtime.run_log import LOG, read_log
 
 PRESET = "digits"
 CURVES, ATTENTION, PAGE = "curves.png", "attention.png", "index.html"
@@ -35,7 +35,7 @@ def run(config: DemoConfig) -> Result:
     run_directory.claim(config.out, files.dump(config), overwrite=config.overwrite)
     options = files.load(
         PretrainConfig,
-        files.preset_file(PRESET),
+        files.preset_file("pretrain", PRESET),
         out=config.out / "pretrain",
         device=config.device,
         precision=config.precision,

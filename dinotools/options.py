@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from rich.markup import escape
 from dinotools.configs import files
 from dinotools.configs.option import Field, fields
 from dinotools.reporting.tables import print_result
-from dinotools.runtime import console
+from dinotools.runtime import console, distributed
 from dinotools.runtime.errors import DinotoolsError
 from dinotools.runtime.results import Result, document
 from dinotools.runtime.run_directory import write_json
@@ -35,7 +36,7 @@ def command(app: typer.Typer, name: str, config_class: type, target: str, *, pre
         name: its name.
         config_class: its options; the command line wins over --config, that over --preset, that over the defaults.
         target: ``package.module:function``.
-        presets: whether the command takes --preset.
+        presets: whether the command takes --preset; its files stand in a folder of its name.
     """
     options = fields(config_class)
 
@@ -43,10 +44,12 @@ def command(app: typer.Typer, name: str, config_class: type, target: str, *, pre
         given = {f.name: values[f.name] for f in options if ctx.get_parameter_source(f.name).name != "DEFAULT"}  # type: ignore[union-attr]
         layers: dict[str, Any] = {}
         if values.get("preset"):
-            layers |= files.read_values(config_class, files.preset_file(values["preset"]))
+            layers |= files.read_values(config_class, files.preset_file(name, values["preset"]))
         if values["config"]:
             layers |= files.read_values(config_class, values["config"])
         config = _build(config_class, layers | given)
+        if getattr(config, "gpus", 1) > 1 and distributed.world_size() == 1:
+            raise typer.Exit(distributed.launch(config.gpus, sys.argv[1:]))
         started = time.monotonic()
         module, function = target.split(":")
         result = getattr(importlib.import_module(module), function)(config)
@@ -56,7 +59,7 @@ def command(app: typer.Typer, name: str, config_class: type, target: str, *, pre
     invoke.__doc__ = config_class.__doc__
     parameters = [inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)]
     parameters += [_parameter(field) for field in options]
-    parameters += _common_parameters(presets)
+    parameters += _common_parameters(files.preset_names(name) if presets else [])
     invoke.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     app.command(name)(invoke)
 
@@ -71,6 +74,8 @@ def _build(config_class: type, values: dict[str, Any]) -> Any:
 
 def _present(command_path: str, result: Result, config: Any, wall_time_s: float, *, as_json: bool) -> None:
     """Prints the table or the JSON document, then leaves results.json in --out: a full disk costs no number."""
+    if not distributed.is_main():
+        return
     made = document(command_path, result, files.as_document(config), wall_time_s)
     if as_json:
         typer.echo(json.dumps(made))
@@ -105,7 +110,7 @@ def _shown(field: Field) -> str | bool:
     return "none" if field.default is None else True
 
 
-def _common_parameters(presets: bool) -> list[inspect.Parameter]:
+def _common_parameters(presets: list[str]) -> list[inspect.Parameter]:
     def option(flag: str, help_text: str) -> Any:
         return typer.Option(flag, help=help_text, rich_help_panel=COMMON)
 
@@ -114,7 +119,7 @@ def _common_parameters(presets: bool) -> list[inspect.Parameter]:
         _keyword("json", False, bool, option("--json", "print the result as one line of JSON, without a table")),
     ]
     if presets:
-        names = Literal[tuple(files.preset_names())]  # type: ignore[valid-type]
+        names = Literal[tuple(presets)]  # type: ignore[valid-type]
         parameters.insert(
             0, _keyword("preset", None, names, option("--preset", "a set of options that ships with dinotools"))
         )
@@ -136,7 +141,8 @@ def run_app(app: Callable[[], None], *, debug: bool) -> int:
     try:
         app()
     except DinotoolsError as error:
-        console.messages.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        if distributed.speaks():
+            console.messages.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         if debug:
             raise
         return error.exit_code

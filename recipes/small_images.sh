@@ -7,7 +7,7 @@
 # OUT    the run directory; the same line again goes on where it stopped
 #
 # Expected on 10,000 CIFAR-10 images (1,000 a class) and 2,000 test images: see README.md, "Small images on a small
-# machine". Options: recipes/presets/small-images.toml.
+# machine". Options: recipes/presets/pretrain/small-images.toml.
 set -euo pipefail
 data=${1:?"usage: $0 DATA OUT [options of dinotools pretrain]"}
 out=${2:?"usage: $0 DATA OUT [options of dinotools pretrain]"}

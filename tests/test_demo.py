@@ -17,11 +17,11 @@ from dinotools.configs.files import preset_file
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory):
     short = tmp_path_factory.mktemp("preset") / "short.toml"
-    text = re.sub(r"^epochs = \d+", "epochs = 1", preset_file("digits").read_text(), flags=re.MULTILINE)
+    text = re.sub(r"^epochs = \d+", "epochs = 1", preset_file("pretrain", "digits").read_text(), flags=re.MULTILINE)
     short.write_text(re.sub(r"^warmup_epochs = \d+", "warmup_epochs = 0", text, flags=re.MULTILINE))
     out = tmp_path_factory.mktemp("demo") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo.files, "preset_file", lambda name: short)
+        patch.setattr(demo.files, "preset_file", lambda command, name: short)
         return out, demo.run(DemoConfig(out=out, workers=0))
 
 

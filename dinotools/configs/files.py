@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import sys
 import types
+from collections.abc import Set
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -28,20 +29,21 @@ SAID_ONCE = {"overwrite", "resume"}  # repeating a run from its file must not de
 C = TypeVar("C")
 
 
-def preset_names() -> list[str]:
-    """Names that ``preset_file`` knows."""
-    return sorted(path.stem for path in PRESETS.glob("*.toml"))
+def preset_names(command: str) -> list[str]:
+    """Names of the presets of a command, which stand in a folder of its name."""
+    return sorted(path.stem for path in (PRESETS / command).glob("*.toml"))
 
 
-def preset_file(name: str) -> Path:
-    """The TOML file of a preset.
+def preset_file(command: str, name: str) -> Path:
+    """The TOML file of a command's preset.
 
     Raises:
         DinotoolsError: there is no such preset.
     """
-    path = PRESETS / f"{name}.toml"
+    path = PRESETS / command / f"{name}.toml"
     if not path.is_file():
-        raise DinotoolsError(f"no preset is called {name!r}", "--preset", f"There are: {', '.join(preset_names())}.")
+        known = ", ".join(preset_names(command))
+        raise DinotoolsError(f"no preset of {command} is called {name!r}", "--preset", f"There are: {known}.")
     return path
 
 
@@ -86,6 +88,21 @@ def as_document(config: Any) -> dict[str, Any]:
 def dump(config: Any) -> str:
     """The config as TOML text that ``load`` reads back to an equal config, but for what is said once only."""
     return tomli_w.dumps({name: value for name, value in as_document(config).items() if name not in SAID_ONCE})
+
+
+def differences(saved: dict[str, Any], config: Any, *, may_differ: Set[str]) -> list[str]:
+    """How the options of a saved run differ from those of the run that goes on with it, in words.
+
+    Args:
+        saved: ``as_document`` of the earlier config; an option that its version did not have counts as its default.
+        config: the options now.
+        may_differ: options that are not compared.
+    """
+    now = as_document(config)
+    defaults = {f.name: _plain(f.default) for f in fields(type(config)) if not f.required and f.default is not None}
+    saved = {name: value for name, value in defaults.items() if name in now} | saved
+    names = sorted((saved.keys() | now.keys()) - may_differ)
+    return [f"{name} was {saved.get(name)}, now {now.get(name)}" for name in names if saved.get(name) != now.get(name)]
 
 
 def coerce(wanted: Any, value: Any) -> Any:

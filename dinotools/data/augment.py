@@ -11,15 +11,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import NamedTuple
 
-import torch
 import torchvision.transforms.functional as TF
 from PIL import Image, ImageFilter, ImageOps
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
 
-from dinotools.data.images import ImageSource, UnreadableImage
 from dinotools.data.transforms import to_uint8_tensor
 
 FLIP_P = 0.5
@@ -175,71 +171,3 @@ class MultiCrop:
     def __call__(self, image: Image.Image, rng: Random) -> list[Tensor]:
         """Draws and cuts: RGB image -> [global 1, global 2, local, ...], each (3, size, size) uint8."""
         return [to_uint8_tensor(apply(image, crop)) for crop in self.draw(*image.size, rng)]
-
-
-@dataclass(frozen=True)
-class CropSample:
-    """The crops of one image (each (3, size, size) uint8), its index, and what could not be read on the way to it."""
-
-    crops: list[Tensor]
-    index: int
-    bad: list[UnreadableImage]
-
-
-class CropBatch(NamedTuple):
-    """One uint8 tensor (B, 3, size, size) per crop, indices (B,) int64, and the unreadable images met."""
-
-    crops: list[Tensor]
-    indices: Tensor
-    bad: list[UnreadableImage]
-
-
-class TrainingImages(Dataset[CropSample]):
-    """Multi-crops of the images of a source, asked for by (epoch, index).
-
-    Chance depends on seed, epoch and index alone: neither the number of worker processes nor a resumed run changes a
-    crop. In place of an unreadable image comes the next readable one, together with a report.
-
-    Args:
-        source: the images.
-        multicrop: how they are cut.
-        seed: of all crops.
-    """
-
-    def __init__(self, source: ImageSource, multicrop: MultiCrop, seed: int) -> None:
-        self.source, self.multicrop, self.seed = source, multicrop, seed
-        self._bad: dict[int, UnreadableImage] = {}  # opened once per process, reported every time
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.source)
-
-    def __getitem__(self, key: tuple[int, int]) -> CropSample:
-        """The crops of image ``index`` in epoch ``epoch``, key = (epoch, index); none if no image can be read."""
-        epoch, wanted = key
-        bad: list[UnreadableImage] = []
-        for offset in range(len(self)):
-            index = (wanted + offset) % len(self)
-            image = self._load(index)
-            if not isinstance(image, UnreadableImage):
-                rng = Random(f"{self.seed} {epoch} {wanted}")
-                return CropSample(self.multicrop(image, rng), index, bad)
-            bad.append(image)
-        return CropSample([], wanted, bad)
-
-    def _load(self, index: int) -> Image.Image | UnreadableImage:
-        if index not in self._bad:
-            try:
-                return self.source.load(index)
-            except UnreadableImage as error:
-                self._bad[index] = UnreadableImage(*error.args)  # a traceback would keep the pixels alive
-        return self._bad[index]
-
-
-def collate_crops(samples: list[CropSample]) -> CropBatch:
-    """Stacks samples crop by crop."""
-    return CropBatch(
-        crops=default_collate([sample.crops for sample in samples]),
-        indices=torch.tensor([sample.index for sample in samples]),
-        bad=[image for sample in samples for image in sample.bad],
-    )

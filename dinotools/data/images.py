@@ -221,12 +221,16 @@ class BadImages:
         if image.path in self._reasons:
             return
         self._reasons[image.path] = image.reason
+        self.check(len(self._reasons), image.path, f"{image.reason}; ")
+        warn(f"skipping {image}")
+
+    def check(self, count: int, where: object, reason: str = "") -> None:
+        """Raises DinotoolsError if so many unreadable images are too many; reason begins its message."""
         tolerated = min(self.limit * self.total + 1e-9, self.total - 1)  # 0.29 * 100 is 28.999...
-        if len(self._reasons) > tolerated:
+        if count > tolerated:
             raise DinotoolsError(
-                f"{image.reason}; that makes {len(self._reasons)} unreadable of {self.total:,} images, more than "
-                f"--max-bad {self.limit:g} allows",
-                image.path,
+                f"{reason}that makes {count} unreadable of {self.total:,} images, more than --max-bad {self.limit:g} "
+                "allows",
+                where,
                 "Repair or remove them, or raise --max-bad.",
             )
-        warn(f"skipping {image}")

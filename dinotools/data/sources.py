@@ -2,76 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from PIL import Image
 
 from dinotools.data import samples
-from dinotools.data.images import ImageFiles, ImageSource, UnreadableImage, to_rgb
-from dinotools.runtime.cache import cache_directory
+from dinotools.data.images import ImageFiles, ImageSource
+from dinotools.data.inaturalist import INATURALIST, open_inaturalist
+from dinotools.data.torchvision_sets import TORCHVISION, open_torchvision
 from dinotools.runtime.errors import DinotoolsError
 
 Split = Literal["train", "val"]
 SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {"train": ("train",), "val": ("val", "test")}
 EMBEDDED = ("digits", "photos")
-
-
-@dataclass(frozen=True)
-class TorchvisionSet:
-    """A torchvision class, its arguments for our two splits, and the attribute that holds all labels."""
-
-    class_name: str
-    train: dict[str, Any]
-    val: dict[str, Any]
-    labels: str
-
-
-TORCHVISION = {
-    "cifar10": TorchvisionSet("CIFAR10", {"train": True}, {"train": False}, "targets"),
-    "cifar100": TorchvisionSet("CIFAR100", {"train": True}, {"train": False}, "targets"),
-    "dtd": TorchvisionSet("DTD", {"split": "train"}, {"split": "test"}, "_labels"),
-    "fgvcaircraft": TorchvisionSet("FGVCAircraft", {"split": "trainval"}, {"split": "test"}, "_labels"),
-    "flowers102": TorchvisionSet("Flowers102", {"split": "train"}, {"split": "test"}, "_labels"),
-    "food101": TorchvisionSet("Food101", {"split": "train"}, {"split": "test"}, "_labels"),
-    "oxfordiiitpet": TorchvisionSet("OxfordIIITPet", {"split": "trainval"}, {"split": "test"}, "_labels"),
-    "stl10": TorchvisionSet("STL10", {"split": "train"}, {"split": "test"}, "labels"),
-}
-
-
-class TorchvisionImages:
-    """A torchvision classification set; an ``ImageSource``.
-
-    Args:
-        dataset: its items are (PIL image, class).
-        labels: class of every item.
-        name: of the set and split, for messages.
-    """
-
-    def __init__(self, dataset: Any, labels: Sequence[int], name: str) -> None:
-        self.labels = [int(label) for label in labels]
-        self.classes = list(getattr(dataset, "classes", map(str, range(max(self.labels) + 1))))
-        self._dataset, self._name = dataset, name
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.labels)
-
-    def name(self, index: int) -> str:
-        """Such as ``cifar10/train/17``."""
-        return f"{self._name}/{index}"
-
-    def load(self, index: int) -> Image.Image:
-        """The image in mode RGB. Raises UnreadableImage."""
-        try:
-            return to_rgb(self._dataset[index][0])
-        except Exception as error:  # as in images.decode
-            raise UnreadableImage(self.name(index), str(error) or type(error).__name__) from error
 
 
 class LabelledImages:
@@ -110,6 +56,32 @@ class LabelledImages:
         return self._source.load(index)
 
 
+class SelectedImages:
+    """Some images of a source, in the given order; an ``ImageSource``.
+
+    Args:
+        source: the images.
+        positions: which.
+    """
+
+    def __init__(self, source: ImageSource, positions: Sequence[int]) -> None:
+        self.labels = None if source.labels is None else [source.labels[i] for i in positions]
+        self.classes = source.classes
+        self._source, self._positions = source, positions
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self._positions)
+
+    def name(self, index: int) -> str:
+        """As in the source."""
+        return self._source.name(self._positions[index])
+
+    def load(self, index: int) -> Image.Image:
+        """As in the source. Raises UnreadableImage."""
+        return self._source.load(self._positions[index])
+
+
 def open_images(spec: str | Path, split: Split, *, download: bool = False) -> ImageSource:
     """Opens one split of what a user named: an embedded set, else a path that exists, else a torchvision set.
 
@@ -131,11 +103,14 @@ def open_images(spec: str | Path, split: Split, *, download: bool = False) -> Im
     if path.exists():
         return ImageFiles.in_folder(_split_folder(path, split))
     if name in TORCHVISION:
-        return _open_torchvision(name, split, download)
+        return open_torchvision(name, split, download)
+    if name in INATURALIST:
+        return open_inaturalist(name, split)
     if name in EMBEDDED:
         raise DinotoolsError(f"has no {split} split", spec, "Try digits, which has.")
-    close = difflib.get_close_matches(name, [*EMBEDDED, *TORCHVISION], n=1)
-    known = f"Did you mean {close[0]}?" if close else f"Data sets: {', '.join([*EMBEDDED, *TORCHVISION])}."
+    names = [*EMBEDDED, *TORCHVISION, *INATURALIST]
+    close = difflib.get_close_matches(name, names, n=1)
+    known = f"Did you mean {close[0]}?" if close else f"Data sets: {', '.join(names)}."
     raise DinotoolsError("neither a folder nor a data set that is known by name", spec, known)
 
 
@@ -161,6 +136,39 @@ def open_labelled_splits(
     return LabelledImages(train_images, classes, train or data), LabelledImages(test_images, classes, val or data)
 
 
+def open_available_splits(
+    data: str | None, train: str | None = None, val: str | None = None, *, download: bool = False
+) -> dict[Split, ImageSource]:
+    """Opens what there is of training and test images, labelled or not.
+
+    Args: as for ``open_labelled_splits``, but one of train and val will do, and data need not be split or sorted.
+
+    Raises:
+        DinotoolsError: nothing is named or there; with classes in both splits, they do not agree.
+    """
+    folders: dict[Split, str | None] = {"train": train, "val": val}
+    found: dict[Split, ImageSource] = {}
+    for split, folder in folders.items():
+        if folder is not None:
+            found[split] = ImageFiles.in_folder(folder)
+        elif data is not None and (split == "train" or _is_split(data)):
+            found[split] = open_images(data, split, download=download)
+    if not found:
+        raise DinotoolsError("no images to extract features of", "--data", "Give --data, --train or --val.")
+    if len(found) == 2 and all(source.labels is not None for source in found.values()):
+        labelled = open_labelled_splits(data, train, val, download=download)
+        return {"train": labelled[0], "val": labelled[1]}
+    return found
+
+
+def _is_split(data: str) -> bool:
+    """Whether there are test images beside the training images."""
+    path = Path(data).expanduser()
+    if data.lower() in EMBEDDED or not path.exists():
+        return data.lower() != "photos"
+    return any((path / name).is_dir() for name in SPLIT_FOLDERS["val"])
+
+
 def _classes_of(source: ImageSource, where: object) -> Sequence[str]:
     if source.labels is None or source.classes is None:
         raise DinotoolsError("the images have no classes", where, "Sort them into one subfolder per class.")
@@ -180,21 +188,3 @@ def _split_folder(folder: Path, split: Split) -> Path:
     raise DinotoolsError(
         f"has no subfolder {wanted}", folder, "A data set in two splits holds train/ and val/ or test/."
     )
-
-
-def _open_torchvision(name: str, split: Split, download: bool) -> TorchvisionImages:
-    import torchvision.datasets  # takes a second; folders need none of it
-
-    entry = TORCHVISION[name]
-    folder = cache_directory("datasets", name)
-    arguments = entry.train if split == "train" else entry.val
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # torchvision prints, and stdout is for results
-            dataset = getattr(torchvision.datasets, entry.class_name)(str(folder), download=download, **arguments)
-    except (RuntimeError, OSError) as error:
-        if download:
-            raise DinotoolsError(
-                f"{name} cannot be fetched ({error})", folder, "Check the network and try again."
-            ) from error
-        raise DinotoolsError(f"{name} is not there yet", folder, "Add --download to fetch it.") from error
-    return TorchvisionImages(dataset, getattr(dataset, entry.labels), f"{name}/{split}")

@@ -17,10 +17,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from dinotools.configs.normalization import IMAGENET_MEAN, IMAGENET_STD
 from dinotools.data.images import ImageSource, UnreadableImage
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 MAX_ASPECT = 100  # a line of 1 x 20,000 pixels would become 256 x 5 million
 
 

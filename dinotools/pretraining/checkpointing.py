@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from dinotools.configs.files import as_document
+from dinotools.configs.files import as_document, differences
 from dinotools.configs.pretraining import PretrainConfig
 from dinotools.models.checkpoint_files import read_checkpoint
 from dinotools.pretraining.networks import model_description
@@ -79,7 +78,7 @@ def restore(path: Path, state: TrainingState, config: PretrainConfig, n_images: 
         raise DinotoolsError(
             "does not say at which step it stopped", path, "Start from its weights with --init-from and a new --out."
         )
-    changed = _changes(content["config"], as_document(config))
+    changed = differences(content["config"], config, may_differ=MAY_DIFFER)
     if n_images != content["n_images"]:
         changed.append(f"the images were {content['n_images']:,}, now {n_images:,}")
     if changed:
@@ -96,14 +95,6 @@ def restore(path: Path, state: TrainingState, config: PretrainConfig, n_images: 
     state.scaler.load_state_dict(content["fp16_scaler"])
     state.loss_sum.copy_(content["loss_sum"])
     state.step = content["step"]
-
-
-def _changes(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What differs; an option that the older version did not have yet counts as its default."""
-    defaults = as_document(PretrainConfig(data="", out=Path()))
-    saved = {name: value for name, value in defaults.items() if name in now} | saved
-    names = sorted((saved.keys() | now.keys()) - MAY_DIFFER)
-    return [f"{name} was {saved.get(name)}, now {now.get(name)}" for name in names if saved.get(name) != now.get(name)]
 
 
 class Saver:

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -21,24 +20,27 @@ from torch.utils.data import DataLoader
 
 from dinotools.configs import files
 from dinotools.configs.pretraining import PretrainConfig
-from dinotools.data.augment import CropBatch, MultiCrop, TrainingImages, collate_crops
+from dinotools.data.augment import MultiCrop
 from dinotools.data.images import BadImages
 from dinotools.data.sources import ImageSource, open_images, open_labelled_splits
+from dinotools.data.training import CropBatch, EpochOrder, TrainingImages, collate_crops
 from dinotools.data.transforms import normalize
 from dinotools.evaluation.knn import check_neighbours
+from dinotools.features.extraction import View
 from dinotools.models.vit import SIZES
 from dinotools.pretraining import checkpointing
 from dinotools.pretraining.checks import check_config, check_images
-from dinotools.pretraining.monitor import LOG, Log, Progress, finite, knn_of, knn_sizes
+from dinotools.pretraining.monitor import knn_of, knn_view
 from dinotools.pretraining.networks import build_state
-from dinotools.pretraining.sampling import EpochOrder
 from dinotools.pretraining.schedules import Schedules
-from dinotools.pretraining.step import TrainingState, train_step
+from dinotools.pretraining.step import NOT_FINITE_REMEDY, TrainingState, train_step
 from dinotools.runtime import device, run_directory
 from dinotools.runtime.console import say
 from dinotools.runtime.device import Runtime
 from dinotools.runtime.errors import DinotoolsError
+from dinotools.runtime.progress import Progress, finite, timed
 from dinotools.runtime.results import Result
+from dinotools.runtime.run_log import LOG, Log
 
 
 def run(config: PretrainConfig) -> Result:
@@ -129,7 +131,7 @@ def train(
     saver = checkpointing.Saver(config, len(images))
     if splits and state.step == 0 and not log.records:
         log.write({"epoch": 0, "step": 0, **knn_of(state, config, splits, runtime)})
-    with Progress(schedules.steps, state.step, config.batch_size, per_epoch) as progress:
+    with Progress(schedules.steps, state.step, config.batch_size, per_epoch, NOT_FINITE_REMEDY) as progress:
         for batch, waited in timed(training_loader(config, runtime, images, start=state.step)):
             for unreadable in batch.bad:
                 bad.add(unreadable)
@@ -178,14 +180,6 @@ def training_loader(config: PretrainConfig, runtime: Runtime, images: ImageSourc
     )
 
 
-def timed(batches: Iterable[CropBatch]) -> Iterator[tuple[CropBatch, float]]:
-    """Every batch with the seconds that it was waited for."""
-    asked = time.monotonic()
-    for batch in batches:
-        yield batch, time.monotonic() - asked
-        asked = time.monotonic()
-
-
 def epoch_record(state: TrainingState, schedules: Schedules, epoch: int) -> dict[str, float]:
     """The line of an epoch in log.jsonl: epochs are counted from 1, the loss is the mean over its steps.
 
@@ -196,7 +190,7 @@ def epoch_record(state: TrainingState, schedules: Schedules, epoch: int) -> dict
     return {
         "epoch": epoch + 1,
         "step": state.step,
-        "train_loss": finite(state.loss_sum.item() / schedules.steps_per_epoch),
+        "train_loss": finite(state.loss_sum.item() / schedules.steps_per_epoch, NOT_FINITE_REMEDY),
         "lr": float(schedules.lr[last]),
         "weight_decay": float(schedules.weight_decay[last]),
         "momentum_teacher": float(schedules.momentum[last]),
@@ -221,7 +215,6 @@ def result_of(config: PretrainConfig, runtime: Runtime, n_images: int, bad: BadI
 
 def knn_command(config: PretrainConfig) -> str:
     """The command that measures the run's teacher at the size it was trained for."""
-    sizes = knn_sizes(config)
-    paper = sizes == {"resize_size": 256, "crop_size": 224}
-    flags = "" if paper else f" --resize-size {sizes['resize_size']} --crop-size {sizes['crop_size']}"
+    view = knn_view(config)
+    flags = "" if view == View() else f" --resize-size {view.resize_size} --crop-size {view.crop_size}"
     return f"dinotools knn --ckpt {config.out} --data {config.knn_data or config.data}{flags}"

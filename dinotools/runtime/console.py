@@ -11,6 +11,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
+from dinotools.runtime import distributed
+
 results = Console()
 messages = Console(stderr=True)
 
@@ -25,8 +27,9 @@ def warn(message: str) -> None:
 
 
 def say(message: str) -> None:
-    """Prints a line of progress."""
-    messages.print(message, highlight=False, markup=False, soft_wrap=True)
+    """Prints a line of progress; of several ranks, only one does."""
+    if distributed.is_main():
+        messages.print(message, highlight=False, markup=False, soft_wrap=True)
 
 
 def progress_bar(*extra: TextColumn) -> Progress:
@@ -38,7 +41,7 @@ def progress_bar(*extra: TextColumn) -> Progress:
         TimeRemainingColumn(table_column=Column(no_wrap=True)),
         *extra,
         console=messages,
-        disable=not messages.is_terminal,
+        disable=not (messages.is_terminal and distributed.is_main()),
         transient=True,
     )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from dinotools.runtime import distributed
 from dinotools.runtime.errors import DinotoolsError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -60,13 +61,13 @@ def prepare(device: str, precision: str, workers: int, seed: int, *, fast: bool 
 
 def _device(name: str) -> torch.device:
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise DinotoolsError(f"no device is called {name!r}", "--device", "Use auto, cpu, cuda or mps.") from error
+    if device.type == "cuda" and device.index is None and distributed.world_size() > 1:
+        device = torch.device("cuda", distributed.local_rank())
     present = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if (device.index or 0) >= present.get(device.type, 0):
         raise DinotoolsError(f"this machine has no {name}", "--device", "Use --device auto.")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from dinotools.configs import files
 from dinotools.configs.classification import KnnConfig
+from dinotools.configs.finetuning import FinetuneConfig
 from dinotools.configs.option import fields
 from dinotools.configs.pretraining import PretrainConfig
 from dinotools.runtime.errors import DinotoolsError
@@ -93,19 +94,29 @@ def test_coerce(kind, value, expected):
     assert files.coerce(kind, value) == expected
 
 
-@pytest.mark.parametrize("name", files.preset_names())
-def test_every_preset_is_a_valid_config(name):
-    config = files.load(PretrainConfig, files.preset_file(name), out=Path("a"), data="digits")
+PRESETS = {"pretrain": PretrainConfig, "finetune": FinetuneConfig}
+
+
+@pytest.mark.parametrize(
+    ("command", "name"), [(command, name) for command in PRESETS for name in files.preset_names(command)]
+)
+def test_every_preset_is_a_valid_config(command, name):
+    config = files.load(PRESETS[command], files.preset_file(command, name), out=Path("a"), data="digits")
     assert config.epochs > 0
 
 
-def test_presets_are_found_and_a_wrong_name_lists_them():
-    assert "digits" in files.preset_names()
-    with pytest.raises(DinotoolsError, match="digits"):
-        files.preset_file("digit")
+def test_every_folder_of_presets_belongs_to_a_command():
+    assert {folder.name for folder in files.PRESETS.iterdir()} == set(PRESETS)
 
 
-@pytest.mark.parametrize("config_class", [PretrainConfig, KnnConfig])
+def test_presets_are_found_and_a_wrong_name_lists_those_of_the_command():
+    assert "digits" in files.preset_names("pretrain")
+    assert "digits" not in files.preset_names("finetune")
+    with pytest.raises(DinotoolsError, match=r"no preset of pretrain .* digits, small-images\."):
+        files.preset_file("pretrain", "digit")
+
+
+@pytest.mark.parametrize("config_class", [PretrainConfig, KnnConfig, FinetuneConfig])
 def test_every_option_has_help_and_a_default_of_its_type(config_class):
     for field in fields(config_class):
         assert field.opt.help and not field.opt.help.endswith("."), field.name
@@ -116,3 +127,17 @@ def test_every_option_has_help_and_a_default_of_its_type(config_class):
 def test_configs_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         KnnConfig(ckpt="random").seed = 3
+
+
+def test_differences_between_runs_are_told_in_words():
+    saved = files.as_document(PretrainConfig(data="digits", out=Path("a"), lr=0.1, knn_data="more", workers=3))
+    now = PretrainConfig(data="digits", out=Path("b"), lr=0.2, workers=1)
+    told = files.differences(saved, now, may_differ={"out", "workers"})
+    assert told == ["knn_data was more, now None", "lr was 0.1, now 0.2"]
+
+
+def test_an_option_that_an_older_version_lacked_counts_as_its_default():
+    config = PretrainConfig(data="digits", out=Path("a"), head_layers=4)
+    saved = files.as_document(config)
+    del saved["head_layers"], saved["epochs"]
+    assert files.differences(saved, config, may_differ=set()) == ["head_layers was 3, now 4"]

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 from torchvision.transforms import ColorJitter, RandomResizedCrop
 
+from dinotools.configs.normalization import IMAGENET_MEAN, IMAGENET_STD
 from dinotools.data.augment import CropParameters, MultiCrop, apply, draw_box, draw_jitter
 from dinotools.data.samples import photos
-from dinotools.data.transforms import IMAGENET_MEAN, IMAGENET_STD, normalize
+from dinotools.data.transforms import normalize
 
 PHOTO = photos().load(1)
 DRAWS = 4000

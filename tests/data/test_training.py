@@ -1,12 +1,15 @@
 from collections import Counter
+from random import Random
 
 import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader
+from torchvision.transforms import v2
 
-from dinotools.data.augment import MultiCrop, TrainingImages, collate_crops
+from dinotools.data.augment import MultiCrop
 from dinotools.data.images import UnreadableImage
+from dinotools.data.training import SingleView, TrainingImages, collate_crops
 
 
 class Numbered:
@@ -81,3 +84,17 @@ def test_a_source_without_any_readable_image_gives_no_crops_and_every_reason():
     batch = collate_crops([images[0, 1], images[0, 2]])
     assert batch.crops == []
     assert {bad.path for bad in batch.bad} == {"0.jpg", "1.jpg", "2.jpg"}
+
+
+def test_a_single_view_takes_all_chance_from_its_generator() -> None:
+    image = Image.fromarray(np.random.RandomState(0).randint(0, 256, (40, 48, 3)).astype(np.uint8))
+    view = SingleView(v2.Compose([v2.RandomResizedCrop(24), v2.RandomHorizontalFlip()]))
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    (first,) = view(image, Random(5))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert torch.equal(first, view(image, Random(5))[0])
+    assert not torch.equal(first, view(image, Random(6))[0])
+    assert first.shape == (3, 24, 24)
+    assert first.dtype == torch.uint8

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from dinotools.models.multicrop import MultiCropWrapper
 from dinotools.pretraining.loss import DINOLoss
 from dinotools.pretraining.optimizers import build_optimizer, parameter_groups
-from dinotools.pretraining.schedules import cosine_schedule
 from dinotools.pretraining.step import TrainingState, train_step
+from dinotools.runtime.schedule import cosine_schedule
 from tests.golden import official
 
 GOLDEN = official.arrays("train_steps")

@@ -13,14 +13,14 @@ import torch
 
 from dinotools.configs import files
 from dinotools.configs.pretraining import PretrainConfig
+from dinotools.data.training import EpochOrder
 from dinotools.models.checkpoint_files import read_checkpoint
 from dinotools.models.checkpoints import load_backbone
 from dinotools.pretraining import checkpointing, trainer
-from dinotools.pretraining.monitor import read_log
 from dinotools.pretraining.networks import build_state
-from dinotools.pretraining.sampling import EpochOrder
 from dinotools.runtime.device import prepare
 from dinotools.runtime.errors import DinotoolsError, RunFailed
+from dinotools.runtime.run_log import read_log
 
 TINY = {
     "arch": "vit_micro", "patch_size": 16, "out_dim": 32, "head_hidden_dim": 32, "head_bottleneck_dim": 16,
