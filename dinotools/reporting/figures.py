@@ -1,4 +1,4 @@
-"""Pictures: curves and attention montages, as matplotlib figures."""
+"""Pictures: curves, attention montages and scatters, as matplotlib figures."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from dinotools.reporting.palette import marks
 from dinotools.runtime.run_directory import write_atomically
 
 INK = "#3b3f46"  # reads on white and survives grey printing
 COLOURS = ("#2f6db5", "#d1652a", "#4a8f3c", "#8a5ab5")
 DPI = 130
+HEAT_RANGE = 10  # percent points that the colours of a heat map spread over, at most
+MARKERS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "cross": "P"}  # by palette.SHAPES
+LEGEND_CLASSES = 40  # more names than that are no help
 
 
 def curves(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], x_label: str) -> Figure:
@@ -60,6 +66,148 @@ def attention_montage(images: Sequence[np.ndarray], maps: Sequence[np.ndarray]) 
             axes.set_axis_off()
     for axes, title in zip(grid[0], titles, strict=True):
         axes.set_title(title, fontsize=8, color=INK)
+    return figure
+
+
+def scatter(points: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, labelled: bool, title: str) -> Figure:
+    """Points in the plane, coloured by class; the axes have the same scale and no ticks.
+
+    Args:
+        points: (N, 2) floats.
+        labels: class of every point (N,).
+        classes: names of the classes.
+        labelled: whether every point stands for a class and bears its name; else up to 40 classes get a legend.
+        title: heading.
+    """
+    width, height = np.ptp(points, axis=0)
+    figure = Figure(figsize=(8.4, float(np.clip(7 * height / max(width, 1e-9), 4, 8))), layout="constrained")
+    axes = figure.subplots()
+    area = float(np.clip(12_000 / len(points), 7, 30))
+    for number, (name, mark) in enumerate(zip(classes, marks(len(classes)), strict=True)):
+        x, y = points[labels == number].T
+        axes.scatter(
+            x,
+            y,
+            s=area,
+            c=mark.colour,
+            marker=MARKERS[mark.shape],
+            linewidths=0.3,
+            edgecolors="white",
+            label=plain(name),
+        )
+    if labelled:
+        axes.margins(x=0.15)  # room for names
+        _name_points(axes, points, [plain(classes[number]) for number in labels])
+    elif 1 < len(classes) <= LEGEND_CLASSES:
+        columns = 1 + (len(classes) > LEGEND_CLASSES // 2)
+        figure.legend(loc="outside right upper", fontsize=8, frameon=False, ncols=columns, markerscale=1.5)
+    axes.set_title(plain(title), loc="left", fontsize=10, color=INK)
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_color("#d5d8db")
+    return figure
+
+
+def _name_points(axes: Axes, points: np.ndarray, names: Sequence[str]) -> None:
+    """Writes the name of each point beside it, on the side away from the nearest other point."""
+    size = float(np.clip(60 / len(points) ** 0.5, 2.5, 9))
+    for i, (point, name) in enumerate(zip(points, names, strict=True)):
+        distances = np.linalg.norm(points - point, axis=1)
+        distances[i] = np.inf
+        left = points[distances.argmin(), 0] > point[0]
+        axes.annotate(
+            name,
+            tuple(point),
+            (-4 if left else 4, 0),
+            textcoords="offset points",
+            ha="right" if left else "left",
+            va="center",
+            fontsize=size,
+            color=INK,
+        )
+
+
+def plain(text: str) -> str:
+    """Text that Matplotlib shows as it is: "$" would begin a formula, and "_" would hide it from a legend."""
+    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
+
+
+def pairs(images: Sequence[np.ndarray], maps: Sequence[np.ndarray], across: int = 3) -> Figure:
+    """Every image with its map beside it, several pairs in a row.
+
+    Args:
+        images: RGB (H, W, 3) uint8 each.
+        maps: the same.
+        across: pairs in a row.
+    """
+    across = min(across, len(images))
+    pictures = [picture for pair in zip(images, maps, strict=True) for picture in pair]
+    rows = -(-len(images) // across)
+    figure = Figure(figsize=(3.6 * across, 1.8 * rows), layout="constrained")
+    grid = figure.subplots(rows, 2 * across, squeeze=False).ravel()
+    for axes in grid:
+        axes.set_axis_off()
+    for axes, picture in zip(grid, pictures, strict=False):
+        axes.imshow(picture, interpolation="nearest")
+    return figure
+
+
+def heat_map(
+    values: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    marked: tuple[int, int],
+    title: str,
+    labels: tuple[str, str, str],
+) -> Figure:
+    """A grid of percentages, each written into its cell, one of them framed.
+
+    Args:
+        values: (rows, columns); NaN is an empty cell.
+        rows: their names, from top to bottom.
+        columns: their names, from left to right.
+        marked: row and column of the cell that is framed.
+        title: heading.
+        labels: what columns, rows and values are.
+    """
+    figure = Figure(figsize=(max(6.5, 1.9 + 0.78 * len(columns)), 2 + 0.5 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    # low accuracies would swallow the contrast among the good ones
+    highest = np.nanmax(values)
+    lowest = max(np.nanmin(values), highest - HEAT_RANGE)
+    image = axes.imshow(values, cmap="Blues", vmin=lowest, vmax=highest, aspect="auto")
+    axes.set_facecolor("#eceef0")  # of empty cells
+    for (row, column), value in np.ndenumerate(values):
+        empty, best = bool(np.isnan(value)), (row, column) == marked
+        dark = value - lowest > 0.55 * (highest - lowest)
+        axes.text(
+            column,
+            row,
+            "–" if empty else f"{value:.1f}",
+            ha="center",
+            va="center",
+            fontsize=9,
+            color="white" if dark else INK,
+            fontweight="bold" if best else "normal",
+        )
+    axes.add_patch(
+        Rectangle((marked[1] - 0.47, marked[0] - 0.47), 0.94, 0.94, fill=False, edgecolor=COLOURS[1], linewidth=2.4)
+    )
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xticks(np.arange(1, len(columns)) - 0.5, minor=True)
+    axes.set_yticks(np.arange(1, len(rows)) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=2)
+    axes.tick_params(which="both", length=0, labelsize=9, colors=INK)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel(labels[0], fontsize=9, color=INK)
+    axes.set_ylabel(labels[1], fontsize=9, color=INK)
+    axes.set_title(title, loc="left", fontsize=10, color=INK)
+    bar = figure.colorbar(image, pad=0.015, extend="min" if lowest > np.nanmin(values) else "neither")
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=0, labelsize=8, colors=INK)
+    bar.set_label(labels[2], fontsize=9, color=INK)
     return figure
 
 

@@ -48,7 +48,19 @@ class Section:
 
 def page(title: str, lead: str, sections: Sequence[Section], footer: str) -> str:
     """The page as one HTML document, pictures inside."""
-    body = "\n".join(_section(section) for section in sections)
+    return document(title, lead, "\n".join(_section(section) for section in sections), footer)
+
+
+def document(title: str, lead: str, body: str, footer: str, *, style: str = "") -> str:
+    """An HTML document in the house's style.
+
+    Args:
+        title: its heading, as text.
+        lead: a sentence below the heading, as text.
+        body: what follows, as HTML.
+        footer: its last line, as text.
+        style: more CSS.
+    """
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -56,7 +68,7 @@ def page(title: str, lead: str, sections: Sequence[Section], footer: str) -> str
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{html.escape(title)}</title>
 <link rel="icon" href="data:,">
-<style>{STYLE}</style>
+<style>{STYLE}{style}</style>
 </head>
 <body>
 <h1>{html.escape(title)}</h1>
