@@ -10,6 +10,11 @@ import typer
 import dinotools
 from dinotools.configs.classification import KnnConfig
 from dinotools.configs.demo import DemoConfig
+from dinotools.configs.embedding import EmbedConfig
+from dinotools.configs.features import FeaturesConfig
+from dinotools.configs.finetuning import FinetuneConfig
+from dinotools.configs.linear import LinearConfig
+from dinotools.configs.lowshot import LowshotConfig
 from dinotools.configs.models import InfoConfig, ListConfig
 from dinotools.configs.pretraining import PretrainConfig
 from dinotools.options import command, run_app
@@ -37,7 +42,12 @@ def dinotools_app(
 
 command(app, "demo", DemoConfig, "dinotools.demo:run")
 command(app, "pretrain", PretrainConfig, "dinotools.pretraining.trainer:run", presets=True)
+command(app, "features", FeaturesConfig, "dinotools.features.command:run")
 command(app, "knn", KnnConfig, "dinotools.evaluation.knn:run")
+command(app, "linear", LinearConfig, "dinotools.evaluation.linear.probe:run")
+command(app, "lowshot", LowshotConfig, "dinotools.evaluation.lowshot:run")
+command(app, "finetune", FinetuneConfig, "dinotools.evaluation.finetuning.trainer:run", presets=True)
+command(app, "embed", EmbedConfig, "dinotools.evaluation.embedding.command:run")
 command(models, "list", ListConfig, "dinotools.models.catalogue:list_models")
 command(models, "info", InfoConfig, "dinotools.models.catalogue:describe_model")
 

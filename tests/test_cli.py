@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,11 @@ import torch
 
 from dinotools.configs.classification import KnnConfig
 from dinotools.configs.demo import DemoConfig
+from dinotools.configs.embedding import EmbedConfig
+from dinotools.configs.features import FeaturesConfig
+from dinotools.configs.finetuning import FinetuneConfig
+from dinotools.configs.linear import LinearConfig
+from dinotools.configs.lowshot import LowshotConfig
 from dinotools.configs.option import fields
 from dinotools.configs.pretraining import PretrainConfig
 
@@ -35,7 +41,58 @@ def trained(image_folder, tmp_path_factory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("words", [["--help"], ["pretrain", "--help"], ["knn", "--help"], ["models", "--help"]])
+@pytest.fixture(scope="module")
+def features(trained, image_folder, tmp_path_factory) -> Path:
+    """Features of that run's teacher, extracted by the command itself."""
+    out = tmp_path_factory.mktemp("features") / "wide"
+    words = ["--ckpt", trained, "--data", image_folder, "--out", out, "--pooling", "cls4+avg", *SIZES.split()]
+    done = dinotools("features", *words)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.mark.parametrize(
+    ("command", "files", "metric"),
+    [
+        ("knn --k 1,3", [], "k1"),
+        ("linear --protocol cached --epochs 20 --train-batch-size 8", ["linear-grid.png", "linear.pth"], "top1"),
+        ("lowshot --fraction 0.5 --c 1,10", [], None),
+        ("embed --method pca", ["embedding.png", "embedding.html"], None),
+    ],
+)
+def test_features_serve_every_protocol(command, files, metric, features, tmp_path):
+    done = dinotools(*command.split(), "--features", features, "--out", tmp_path / "out", "--json")
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    assert json.loads(done.stdout) == results
+    assert metric is None or metric in results["metrics"]
+    assert {"config.toml", *files} <= {path.name for path in (tmp_path / "out").iterdir()}
+    assert results["details"]["checkpoint"]["key"] == "teacher"
+
+
+def test_a_fine_tuned_network_is_a_checkpoint(trained, image_folder, tmp_path):
+    words = [
+        "--epochs",
+        "1",
+        "--warmup-epochs",
+        "0",
+        "--batch-size",
+        "8",
+        "--crop-size",
+        "32",
+        "--resize-size",
+        "32",
+        "--workers",
+        "0",
+    ]
+    done = dinotools("finetune", "--ckpt", trained, "--data", image_folder, "--out", tmp_path / "out", *words)
+    assert done.returncode == 0, done.stderr
+    info = json.loads(dinotools("models", "info", tmp_path / "out", "--json").stdout)["metrics"]
+    assert (info["arch"], info["problem"]) == ("vit_micro", None)
+    assert "head.weight" in info["dropped"]
+
+
+@pytest.mark.parametrize("words", [["--help"], ["pretrain", "--help"], ["knn", "--help"], ["finetune", "--help"]])
 def test_help_does_not_import_torch(words):
     code = "import sys; from dinotools.options import run_app; from dinotools.cli import app\n"
     code += f"status = run_app(lambda: app(args={words}), debug=True)\n"
@@ -49,12 +106,22 @@ def test_help_does_not_import_torch(words):
 
 
 @pytest.mark.parametrize(
-    ("command", "config_class"), [("pretrain", PretrainConfig), ("knn", KnnConfig), ("demo", DemoConfig)]
+    ("command", "config_class"),
+    [
+        ("pretrain", PretrainConfig),
+        ("features", FeaturesConfig),
+        ("knn", KnnConfig),
+        ("linear", LinearConfig),
+        ("lowshot", LowshotConfig),
+        ("finetune", FinetuneConfig),
+        ("embed", EmbedConfig),
+        ("demo", DemoConfig),
+    ],
 )
 def test_every_option_stands_in_the_help_with_its_panel_and_default(command, config_class):
     text = dinotools(command, "--help", COLUMNS="240").stdout
     for field in fields(config_class):
-        line = next(line for line in text.splitlines() if line.startswith("│") and f" {field.flag} " in line)
+        line = next(line for line in text.splitlines() if re.match(rf"│[ *]*{field.flag}\b(?!-)", line))
         assert field.opt.help in line
         assert f"─ {field.opt.panel} ─" in text
         if field.required:
@@ -76,7 +143,7 @@ def test_knn_prints_a_table_and_leaves_results(trained, image_folder, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "top-1 %" in done.stdout and "top-5 %" in done.stdout
     results = json.loads((out / "results.json").read_text())
-    assert set(results["metrics"]) == {"k1", "k3"}
+    assert set(results["metrics"]) == {"k1", "k3", "per_class"}
     assert 0 <= results["metrics"]["k1"]["top1"] <= 100
     assert results["details"]["data"]["train"] == {"images": 24, "skipped": []}
     assert results["details"]["data"]["val"]["images"] == 12
@@ -144,7 +211,16 @@ BAD = {
         ["pretrain", "--data", "DATA", "--out", "OUT", *TINY.split(), "--knn-every", "1", "--knn-k", "50"],
         "--knn-k: 50 neighbours of only 24 training images. Use --knn-k 24",
     ),
-    "option missing": (["knn", "--data", "DATA"], "missing --ckpt"),
+    "option missing": (["knn", "--data", "DATA", "--k", "3"], "--ckpt: no network to measure"),
+    "features that are none": (["knn", "--features", "DATA"], "holds no features"),
+    "features and images": (["knn", "--features", "FEATURES", "--data", "DATA"], "--data: was given beside"),
+    "k beyond the features": (["knn", "--features", "FEATURES", "--k", "50"], "Use --k 24"),
+    "pooling that is none": (
+        ["features", "--ckpt", "RUN", "--data", "DATA", "--out", "OUT", "--pooling", "max"],
+        "cls4",
+    ),
+    "a subset of strangers": (["lowshot", "--features", "FEATURES", "--subset", "LIST"], "nobody.png"),
+    "a classifier with code": (["linear", "--features", "FEATURES", "--evaluate", "EVIL"], "refused"),
     "unknown preset": (["pretrain", "--preset", "big", "--data", "DATA", "--out", "OUT"], "digits"),
     "corrupt images": (
         ["pretrain", "--data", "CORRUPT", "--out", "OUT", *TINY.split(), "--batch-size", "2"],
@@ -154,7 +230,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_line_with_the_remedy_and_exit_code_2(case, trained, image_folder, tmp_path):
+def test_bad_input_is_one_line_with_the_remedy_and_exit_code_2(case, trained, features, image_folder, tmp_path):
     (tmp_path / "empty").mkdir()
     one = tmp_path / "one" / "only"
     one.mkdir(parents=True)
@@ -163,11 +239,12 @@ def test_bad_input_is_one_line_with_the_remedy_and_exit_code_2(case, trained, im
     corrupt.mkdir()
     for i in range(4):
         (corrupt / f"{i}.jpg").write_bytes(b"this is no image")
+    (tmp_path / "list.txt").write_text("nobody.png\n")
     canary, evil = tmp_path / "canary", tmp_path / "evil.pth"
     write_evil_pickle(evil, canary)
     places = {
         "RUN": trained, "EMPTY": tmp_path / "empty", "ONE": one.parent, "DATA": image_folder, "OUT": tmp_path / "out",
-        "EVIL": evil, "CORRUPT": corrupt,
+        "EVIL": evil, "CORRUPT": corrupt, "FEATURES": features, "LIST": tmp_path / "list.txt",
     }  # fmt: skip
     before = {path: path.stat().st_mtime_ns for path in trained.iterdir()}
     words, expected = BAD[case]

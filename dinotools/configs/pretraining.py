@@ -35,7 +35,11 @@ class PretrainConfig(RuntimeOptions):
     keep_every: Annotated[int, Opt("epochs between checkpoints that are kept; 0 keeps only the last", "Output")] = 20
 
     arch: Annotated[
-        str, Opt("vit_micro, vit_tiny, vit_small, vit_base or a torchvision network such as resnet50", "Network")
+        str,
+        Opt(
+            "vit_micro, _tiny, _small, _base, _large, a torchvision network, or timm:NAME",
+            "Network",
+        ),
     ] = "vit_small"
     patch_size: Annotated[int, Opt("side of a ViT's patch in pixels", "Network")] = 16
     drop_path_rate: Annotated[float, Opt("stochastic depth of the student", "Network")] = 0.1

@@ -26,13 +26,16 @@ class BackboneOptions:
     """Which frozen network is measured."""
 
     ckpt: Annotated[
-        str,
-        Opt("a run directory, a checkpoint file (.pth, .safetensors), a name of `models list`, or random", "Backbone"),
-    ]
+        str | None,
+        Opt(
+            "a run's directory, a checkpoint file, a name of `models list`, timm:NAME, random, or pixels",
+            "Backbone",
+        ),
+    ] = None
     key: Annotated[Literal["teacher", "student"], Opt("which network of a training checkpoint to load", "Backbone")] = (
         "teacher"
     )
-    arch: Annotated[str | None, Opt("architecture, where the file does not tell", "Backbone")] = None
+    arch: Annotated[str | None, Opt("architecture, where the file does not tell; also timm:NAME", "Backbone")] = None
     patch_size: Annotated[int | None, Opt("patch side in pixels, where the file does not tell", "Backbone")] = None
 
 
@@ -50,6 +53,18 @@ class LabelledDataOptions:
     crop_size: Annotated[int, Opt("side of the centre crop, in pixels", "Data")] = 224
     batch_size: Annotated[int, Opt("images per forward pass", "Data")] = 128
     max_bad: Annotated[float, Opt("share of unreadable images to skip before giving up", "Data")] = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureOptions(BackboneOptions, LabelledDataOptions):
+    """Frozen features of a labelled data set: extracted now, or read from files."""
+
+    features: Annotated[
+        Path | None, Opt("folder written by `dinotools features`, in place of --ckpt and --data", "Features")
+    ] = None
+    cache: Annotated[
+        Path | None, Opt("folder in which features are kept, and found again by later commands", "Features")
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

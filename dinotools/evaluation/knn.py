@@ -14,83 +14,56 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dinotools.configs import files
 from dinotools.configs.classification import KnnConfig
-from dinotools.data.sources import open_labelled_splits
-from dinotools.features import Features, extract
-from dinotools.metrics.classification import top_accuracy
-from dinotools.models.checkpoints import RANDOM, load_backbone
+from dinotools.features.extraction import Features
+from dinotools.features.opening import Splits, open_splits
+from dinotools.metrics.classification import by_class, top_accuracy
 from dinotools.models.zoo import ZOO
-from dinotools.runtime import device, run_directory
+from dinotools.runtime import device, distributed, run_directory
 from dinotools.runtime.errors import DinotoolsError, require
 from dinotools.runtime.results import Result
-from dinotools.search import nearest
+from dinotools.search import Backend, nearest, stable_topk
 
+QUERIES = 4096  # test samples whose neighbours are held at a time; each lot reads the training features once
 PAPER_K = 20  # the paper's numbers are for the best k, 20
 TOP = 5  # classes kept of a ranking: top-1 and top-5 are reported
+VOTE_CHUNK = 512  # test samples whose votes, for every class, exist at a time
 
 
 def run(config: KnnConfig) -> Result:
-    """Loads the backbone, extracts the features of both splits, votes and scores.
+    """Opens the features of both splits, lets the neighbours vote and scores.
 
     Raises:
-        DinotoolsError: the checkpoint or the data cannot be used, or k exceeds the training images.
+        DinotoolsError: the checkpoint, the features or the data cannot be used, or k exceeds the training images.
     """
-    for name in ("temperature", "batch_size", "resize_size", "crop_size"):
-        require(getattr(config, name) > 0, f"is {getattr(config, name)}", name, "It must be above 0.")
-    require(0 <= config.max_bad <= 1, f"is {config.max_bad}", "max_bad", "It must lie between 0 and 1.")
+    require(config.temperature > 0, f"is {config.temperature}", "temperature", "It must be above 0.")
     runtime = device.prepare(config.device, config.precision, config.workers, config.seed)
-    train, val = open_labelled_splits(config.data, config.train, config.val, download=config.download)
-    check_neighbours(config.k, len(train), len(train.classes))
-    backbone = load_backbone(
-        config.ckpt,
-        key=config.key,
-        arch=config.arch,
-        patch_size=config.patch_size,
-        img_size=config.crop_size if config.ckpt == RANDOM else None,
-        seed=config.seed,
-    )
-    require(
-        config.crop_size >= (backbone.patch_size or 1),
-        f"a crop of {config.crop_size} pixels is smaller than a patch of {backbone.patch_size}",
-        "crop_size",
-        "Use a larger crop.",
-    )
+    splits = open_splits(config, seed=config.seed, pooling=config.pooling)
+    check_neighbours(config.k, len(splits.train_labels), len(splits.classes))
     if config.out is not None:
-        inputs = (config.ckpt, config.data, config.train, config.val)
+        inputs = (config.ckpt, config.data, config.train, config.val, config.features)
         run_directory.claim(config.out, files.dump(config), overwrite=config.overwrite, inputs=inputs)
-    sizes = {"resize_size": config.resize_size, "crop_size": config.crop_size}
-    features = {
-        split: extract(
-            backbone.model.to(runtime.device),
-            images,
-            runtime,
-            batch_size=config.batch_size,
-            max_bad=config.max_bad,
-            name=split,
-            **sizes,
-        )
-        for split, images in (("train", train), ("val", val))
-    }
-    scores = knn_accuracy(features["train"], features["val"], config.k, config.temperature, runtime.device)
+    with distributed.joined():
+        train, val = splits.load(runtime)
+        check_neighbours(config.k, len(train), len(splits.classes))  # some images may be unreadable
+        rankings = classify(train, val, config.k, config.temperature, runtime.device, config.backend)
 
-    paper = paper_top1(config, n_classes=len(train.classes), n_val=len(val))
+    paper = paper_top1(config, splits)
+    scores = {k: accuracies(ranking, val.labels, k) for k, ranking in rankings.items()}
     rows: list[dict[str, Any]] = [
         {"k": k, "top-1 %": top1, "top-5 %": top5} | ({"paper top-1 %": paper} if paper and k == PAPER_K else {})
         for k, (top1, top5) in scores.items()
     ]
+    best = max(scores, key=lambda k: scores[k][0])
     return Result(
-        title=f"k-NN · {backbone.source} · {config.data or config.val} · {len(features['val'].labels):,} test images",
+        title=f"k-NN · {splits.title} · {len(val):,} test images",
         rows=rows,
-        metrics={f"k{k}": {"top1": top1, "top5": top5} for k, (top1, top5) in scores.items()},
-        details={
-            "checkpoint": backbone.describe(),
-            "data": {split: found.describe() for split, found in features.items()} | {"classes": len(train.classes)},
-            **runtime.describe(),
-        },
+        metrics={f"k{k}": {"top1": top1, "top5": top5} for k, (top1, top5) in scores.items()}
+        | {"per_class": by_class(rankings[best][:, 0], val.labels, splits.classes) | {"k": best}},
+        details={**splits.describe(train, val), **runtime.describe()},
     )
 
 
@@ -119,35 +92,56 @@ def check_neighbours(k: Sequence[int], n_train: int, n_classes: int, option: str
         raise DinotoolsError("all training images are of one class", "--data", "A k-NN needs two classes at least.")
 
 
-def paper_top1(config: KnnConfig, n_classes: int, n_val: int) -> float | None:
+def paper_top1(config: KnnConfig, splits: Splits) -> float | None:
     """The paper's top-1 of a released network, where protocol and counts are those of the paper on ImageNet-1k."""
-    protocol = (config.resize_size, config.crop_size, config.temperature, n_classes, n_val)
-    same = config.ckpt in ZOO and protocol == (256, 224, 0.07, 1000, 50_000)
-    return ZOO[config.ckpt].knn_top1 if same else None
+    network = ZOO.get(splits.checkpoint["source"])
+    sizes = (splits.settings["resize_size"], splits.settings["crop_size"], len(splits.classes), splits.n_val)
+    same = sizes == (256, 224, 1000, 50_000) and (config.temperature, config.pooling) == (0.07, "cls")
+    return network.knn_top1 if network and same else None
 
 
 def knn_accuracy(
     train: Features, val: Features, k: Sequence[int], temperature: float, device: torch.device
 ) -> dict[int, tuple[float, float]]:
-    """Top-1 and top-5 accuracy in percent for every k, searched on a device; top-5 counts min(5, k) classes."""
+    """Top-1 and top-5 accuracy in percent for every k, searched on a device."""
+    rankings = classify(train, val, k, temperature, device)
+    return {kk: accuracies(ranking, val.labels, kk) for kk, ranking in rankings.items()}
+
+
+def accuracies(ranking: Tensor, labels: Tensor, k: int) -> tuple[float, float]:
+    """Top-1 and top-5 accuracy in percent of classes (Q, n), best first; top-5 counts min(5, k) classes."""
+    return top_accuracy(ranking, labels, 1), top_accuracy(ranking, labels, min(TOP, k))
+
+
+def classify(
+    train: Features,
+    val: Features,
+    k: Sequence[int],
+    temperature: float,
+    device: torch.device,
+    backend: Backend = "torch",
+) -> dict[int, Tensor]:
+    """``knn_predict`` on a device, each rank for its share of the test images; every rank gets all the answers.
+
+    Returns:
+        k -> classes (Q, min(5, C)) int64 on the CPU, best first.
+    """
     n_classes = int(torch.cat([train.labels, val.labels]).max()) + 1
-    database, labels, queries, truth = (
-        tensor.to(device) for tensor in (train.features, train.labels, val.features, val.labels)
+    share = val.tensor().tensor_split(distributed.world_size())[distributed.rank()]
+    rankings = knn_predict(
+        train.shards, train.labels.to(device), share.to(device), k, temperature, n_classes, backend=backend
     )
-    rankings = knn_predict(database, labels, queries, k, temperature, n_classes)
-    return {
-        kk: (top_accuracy(ranking, truth, 1), top_accuracy(ranking, truth, min(TOP, kk)))
-        for kk, ranking in rankings.items()
-    }
+    return {kk: distributed.gather(ranking.cpu()) for kk, ranking in rankings.items()}
 
 
 def knn_predict(
-    train_features: Tensor,
+    train_features: Tensor | Sequence[Tensor],
     train_labels: Tensor,
     test_features: Tensor,
     k: Sequence[int],
     temperature: float,
     n_classes: int,
+    backend: Backend = "torch",
 ) -> dict[int, Tensor]:
     """Ranks the classes of every test sample by the weighted vote of its nearest training samples.
 
@@ -158,27 +152,33 @@ def knn_predict(
         classes in descending order of votes; those without a vote in ascending order of class
 
     Args:
-        train_features: (N, D) floats; normalised here.
-        train_labels: (N,) int64.
-        test_features: (Q, D) floats on the same device; normalised here.
+        train_features: (N, D) floats of any precision on any device, or shards of them; normalised by the search.
+        train_labels: (N,) int64, on the device of the test features.
+        test_features: (Q, D) floats; normalised by the search.
         k: numbers of neighbours; one search serves all.
         temperature: of the votes.
         n_classes: number of classes C.
+        backend: of the search.
 
     Returns:
         k -> classes (Q, min(5, C)) int64, best first.
     """
-    test_features = F.normalize(test_features, dim=1)
-    similarities, neighbours = nearest(test_features, F.normalize(train_features, dim=1), max(k))
-    # relative to the nearest neighbour, which changes no ranking: exp(1 / 0.01) would overflow
-    weights = ((similarities - similarities[:, :1]) / temperature).exp()
-    labels = train_labels[neighbours]
-    return {kk: torch.cat(list(_rank(weights[:, :kk], labels[:, :kk], n_classes))) for kk in k}
+    rankings: dict[int, list[Tensor]] = {kk: [] for kk in k}
+    for queries in test_features.split(QUERIES):
+        similarities, neighbours = nearest(queries, train_features, max(k), backend, cosine=True)
+        # relative to the nearest neighbour, which changes no ranking: exp(1 / 0.01) would overflow
+        weights = ((similarities - similarities[:, :1]) / temperature).exp()
+        for kk, ranking in _rank(weights, train_labels[neighbours], sorted(rankings), n_classes):
+            rankings[kk].append(ranking)
+    return {kk: torch.cat(parts) for kk, parts in rankings.items()}
 
 
-def _rank(weights: Tensor, labels: Tensor, n_classes: int, chunk: int = 1024) -> Iterator[Tensor]:
-    """Classes by votes, for one chunk of samples after the other: (chunk, min(5, C))."""
-    for weight, label in zip(weights.split(chunk), labels.split(chunk), strict=True):
-        votes = weight.new_zeros(len(weight), n_classes).scatter_add_(1, label, weight)
-        # stable: the official unstable sort leaves the order of classes without votes to chance
-        yield votes.sort(dim=1, descending=True, stable=True).indices[:, :TOP]
+def _rank(weights: Tensor, labels: Tensor, ascending_k: Sequence[int], n_classes: int) -> Iterator[tuple[int, Tensor]]:
+    """Every k with its classes by votes, for one chunk of samples after the other: (chunk, min(5, C))."""
+    for weight, label in zip(weights.split(VOTE_CHUNK), labels.split(VOTE_CHUNK), strict=True):
+        votes, counted = weight.new_zeros(len(weight), n_classes), 0
+        for k in ascending_k:
+            votes.scatter_add_(1, label[:, counted:k], weight[:, counted:k])
+            counted = k
+            # stable: the official unstable sort leaves the order of classes without votes to chance
+            yield k, stable_topk(votes, min(TOP, n_classes))[1]

@@ -1,6 +1,7 @@
 """k-NN votes against the official numbers and a plain loop."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -108,13 +109,23 @@ def test_runs_on_the_device_of_its_features(fake_cuda):
 
 
 @pytest.mark.parametrize(
-    ("changes", "shown"),
-    [({}, 74.5), ({"ckpt": "random"}, None), ({"crop_size": 192}, None), ({"temperature": 0.1}, None)],
+    ("changes", "counts", "shown"),
+    [
+        ({}, (1000, 50_000), 74.5),
+        ({}, (100, 5_000), None),
+        ({"ckpt": "random"}, (1000, 50_000), None),
+        ({"crop_size": 192}, (1000, 50_000), None),
+        ({"temperature": 0.1}, (1000, 50_000), None),
+        ({"pooling": "avg"}, (1000, 50_000), None),
+    ],
 )
-def test_the_papers_number_stands_only_beside_the_papers_setting(changes, shown):
+def test_the_papers_number_stands_only_beside_the_papers_setting(changes, counts, shown):
     config = KnnConfig(**{"ckpt": "dino_vits16", **changes})
-    assert paper_top1(config, n_classes=1000, n_val=50_000) == shown
-    assert paper_top1(config, n_classes=100, n_val=5_000) is None
+    settings = {"resize_size": config.resize_size, "crop_size": config.crop_size}
+    splits = SimpleNamespace(
+        checkpoint={"source": config.ckpt}, settings=settings, classes=range(counts[0]), n_val=counts[1]
+    )
+    assert paper_top1(config, splits) == shown
 
 
 def test_top_accuracy_by_hand():

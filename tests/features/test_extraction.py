@@ -7,12 +7,12 @@ from PIL import Image
 
 from dinotools.data.images import ImageFiles
 from dinotools.data.transforms import EvalTransform, normalize
-from dinotools.features import extract
+from dinotools.features.extraction import View, extract
 from dinotools.models.vit import build_vit
 from dinotools.runtime.device import prepare
 from dinotools.runtime.errors import DinotoolsError
 
-SIZES = {"resize_size": 36, "crop_size": 32}
+VIEW = View(resize_size=36, crop_size=32)
 
 
 @pytest.fixture(scope="module")
@@ -23,23 +23,23 @@ def model():
 
 def test_features_are_those_of_each_image_alone(model, image_folder):
     images = ImageFiles.in_folder(image_folder / "train")
-    found = extract(model, images, prepare("cpu", "auto", 0, 0), batch_size=5, **SIZES)
-    assert found.features.shape == (24, 128) and found.features.dtype == torch.float32
+    found = extract(model, images, prepare("cpu", "auto", 0, 0), VIEW, batch_size=5)
+    assert found.tensor().shape == (24, 128) and found.tensor().dtype == torch.float32
     assert found.labels.tolist() == list(images.labels)
     assert found.indices.tolist() == list(range(24))
-    view = EvalTransform(**SIZES)
+    view = EvalTransform(36, 32)
     model.eval()
     with torch.no_grad():
         alone = torch.cat([model(normalize(view(images.load(i)))[None]) for i in range(24)])
     model.train()
-    torch.testing.assert_close(found.features, alone, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found.tensor(), alone, atol=1e-5, rtol=1e-5)
 
 
 def test_readers_change_nothing_and_the_mode_comes_back(model, image_folder):
     images = ImageFiles.in_folder(image_folder / "val")
-    one = extract(model, images, prepare("cpu", "auto", 0, 0), **SIZES)
-    two = extract(model, images, prepare("cpu", "auto", 2, 0), **SIZES)
-    assert torch.equal(one.features, two.features)
+    one = extract(model, images, prepare("cpu", "auto", 0, 0), VIEW)
+    two = extract(model, images, prepare("cpu", "auto", 2, 0), VIEW)
+    assert torch.equal(one.tensor(), two.tensor())
     assert model.training
 
 
@@ -49,9 +49,9 @@ def test_unreadable_images_are_left_out_and_named(model, tmp_path):
     (tmp_path / "3.png").write_bytes(b"broken")
     images = ImageFiles.in_folder(tmp_path)
     runtime = prepare("cpu", "auto", 0, 0)
-    found = extract(model, images, runtime, batch_size=1, max_bad=0.1, **SIZES)
+    found = extract(model, images, runtime, VIEW, batch_size=1, max_bad=0.1)
     assert found.indices.tolist() == [0, 1, 2, 4, 5, 6, 7, 8, 9]
     assert found.labels.tolist() == [-1] * 9
     assert [name.endswith("3.png") for name in found.skipped] == [True]
     with pytest.raises(DinotoolsError, match="--max-bad"):
-        extract(model, images, runtime, max_bad=0.05, **SIZES)
+        extract(model, images, runtime, VIEW, max_bad=0.05)

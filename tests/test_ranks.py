@@ -1,0 +1,53 @@
+"""Commands on several ranks, started as a user starts them: the results of one."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.test_cli import dinotools
+
+NETWORK = "--ckpt random --arch vit_micro --patch-size 16 --resize-size 32 --crop-size 32 --workers 0 --device cpu"
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory) -> Path:
+    """Features that two ranks extracted."""
+    out = tmp_path_factory.mktemp("ranks") / "two"
+    done = dinotools("features", "--gpus", 2, "--data", "digits", "--out", out, "--json", *NETWORK.split())
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads(done.stdout)["metrics"]  # one document: only one rank speaks
+    assert (metrics["train"]["new"], metrics["val"]["new"]) == (1400, 397)
+    return out
+
+
+def test_two_ranks_extract_what_one_does(features, tmp_path):
+    done = dinotools("features", "--data", "digits", "--out", tmp_path / "one", *NETWORK.split())
+    assert done.returncode == 0, done.stderr
+    shards = list(tmp_path.glob("one/*/shard-*.npy"))
+    assert len(shards) == 16 + 7
+    for shard in shards:
+        assert shard.read_bytes() == (features / shard.parent.name / shard.name).read_bytes()
+
+
+def test_two_ranks_vote_as_one_does(features):
+    one, two = (
+        dinotools("knn", "--features", features, "--k", "1,5", "--json", "--gpus", ranks, "--device", "cpu")
+        for ranks in (1, 2)
+    )
+    assert (one.returncode, two.returncode) == (0, 0), two.stderr
+    assert json.loads(one.stdout)["metrics"] == json.loads(two.stdout)["metrics"]
+
+
+def test_an_error_that_all_ranks_meet_is_said_once(image_folder, tmp_path):
+    done = dinotools("features", "--gpus", 2, "--ckpt", "nowhere.pth", "--data", image_folder, "--out", tmp_path / "f")
+    assert done.returncode == 2
+    assert done.stderr.count("error:") == 1 and "nowhere.pth" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "f").exists()
+
+
+def test_ranks_share_features_through_files(image_folder):
+    done = dinotools("knn", "--gpus", 2, "--data", image_folder, "--k", "1", *NETWORK.split())
+    assert done.returncode == 2
+    assert "--cache" in done.stderr
