@@ -42,10 +42,10 @@ def nearest(
         each query's k largest s, and where they are; of equal ones, those of the lowest rows
 
     The database is read once, chunk by chunk, and widened where the queries lie. Beside the queries in float32 and
-    8 bytes per result, memory holds one chunk of the database, twice where it is widened or normalised, and one tile
-    with what is selected of it: about 8 D DATABASE_CHUNK + 8 QUERY_CHUNK DATABASE_CHUNK bytes, which are 60 MB for
-    D = 384, whatever Q and N. A database in ascending order of similarity, the worst case, needs 24 bytes instead of
-    8 for every entry of the tile, as does an accelerator, which sorts every tile. FAISS needs 8 D FAISS_CHUNK bytes.
+    20 bytes per result, memory holds a chunk of the database, twice where it is widened or normalised, and one tile
+    with what is selected of it: about 8 D DATABASE_CHUNK + 12 QUERY_CHUNK DATABASE_CHUNK bytes, which are 75 MB for
+    D = 384, whatever Q and N. An accelerator, which sorts whole tiles, needs 40 bytes instead of 12, and a database in
+    ascending order of similarity, the worst case, 80. FAISS needs 8 D FAISS_CHUNK bytes.
 
     Args:
         queries: (Q, D) floats on the device that computes.
@@ -68,6 +68,7 @@ def nearest(
     index = _faiss_index(queries) if backend == "faiss" else None
     chunk_size = DATABASE_CHUNK if index is None else FAISS_CHUNK
     best = _keys(torch.full((len(queries), k), -torch.inf, device=device), 0)
+    # every tile in the same memory: fetching new pages from the system would cost half as much as the products
     space = torch.empty(0 if index is not None else QUERY_CHUNK * chunk_size, device=device)
 
     for first_row, raw in _chunks(shards, chunk_size):

@@ -30,12 +30,11 @@ def test_two_ranks_extract_what_one_does(features, tmp_path):
         assert shard.read_bytes() == (features / shard.parent.name / shard.name).read_bytes()
 
 
-def test_two_ranks_vote_as_one_does(features):
-    one, two = (
-        dinotools("knn", "--features", features, "--k", "1,5", "--json", "--gpus", ranks, "--device", "cpu")
-        for ranks in (1, 2)
-    )
+def test_two_ranks_vote_as_one_does(features, tmp_path):
+    words = ("knn", "--features", features, "--k", "1,5", "--json", "--device", "cpu")
+    one, two = (dinotools(*words, "--gpus", ranks, "--out", tmp_path / str(ranks)) for ranks in (1, 2))
     assert (one.returncode, two.returncode) == (0, 0), two.stderr
+    assert (tmp_path / "2/results.json").is_file() and (tmp_path / "2/config.toml").is_file()
     assert json.loads(one.stdout)["metrics"] == json.loads(two.stdout)["metrics"]
 
 
@@ -45,6 +44,13 @@ def test_an_error_that_all_ranks_meet_is_said_once(image_folder, tmp_path):
     assert done.stderr.count("error:") == 1 and "nowhere.pth" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "f").exists()
+
+
+def test_an_error_that_one_rank_meets_is_said_once(tmp_path):
+    (tmp_path / "config.toml").write_text("of a run")
+    done = dinotools("features", "--gpus", 2, "--data", "digits", "--out", tmp_path, *NETWORK.split())
+    assert done.returncode == 2
+    assert done.stderr.count("error:") == 1 and "another command" in done.stderr
 
 
 def test_ranks_share_features_through_files(image_folder):

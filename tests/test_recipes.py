@@ -17,5 +17,5 @@ def test_small_images_runs_and_runs_again(image_folder, tmp_path):
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "run" / "knn" / "results.json").read_text())
-    assert set(results["metrics"]) == {"k10", "k20"}
+    assert {"k10", "k20"} <= set(results["metrics"])
     assert results["details"]["checkpoint"]["arch"] == "vit_micro"

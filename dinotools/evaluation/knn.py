@@ -43,7 +43,7 @@ def run(config: KnnConfig) -> Result:
     runtime = device.prepare(config.device, config.precision, config.workers, config.seed)
     splits = open_splits(config, seed=config.seed, pooling=config.pooling)
     check_neighbours(config.k, len(splits.train_labels), len(splits.classes))
-    if config.out is not None:
+    if config.out is not None and distributed.is_main():
         inputs = (config.ckpt, config.data, config.train, config.val, config.features)
         run_directory.claim(config.out, files.dump(config), overwrite=config.overwrite, inputs=inputs)
     with distributed.joined():

@@ -12,6 +12,7 @@ Paper: Tables 10 and 12. ImageNet top-1 of ViT-S/16: 64.5 with 1 % of the labels
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -121,7 +122,7 @@ def check_options(config: LowshotConfig) -> None:
         "fraction",
         "One percent is 0.01, all images are 1.",
     )
-    require(bool(costs) and min(costs) > 0, "must be above 0", "c", "Try --c 1,10,100,1000.")
+    require(bool(costs) and all(0 < c < math.inf for c in costs), "must be numbers above 0", "c", "Try --c 1,10,100,1000.")
     require(config.draws >= 1, f"is {config.draws}", "draws", "One draw is the least.")
     require(0 < config.holdout <= 0.5, f"is {config.holdout}", "holdout", "Give a share up to 0.5.")
     require(

@@ -42,10 +42,9 @@ def run(config: FeaturesConfig) -> Result:
     settings = settings_of(backbone, view, pooling, config.seed, config.dtype) | {"precision": runtime.precision}
     network.to(runtime.device)
     rows: list[dict[str, Any]] = []
+    if distributed.is_main():  # before the ranks meet: the others wait in write_split
+        _claim(config.out, overwrite=config.overwrite)
     with distributed.joined():
-        if config.overwrite and distributed.is_main():
-            _remove_features(config.out)
-        distributed.barrier()  # before anyone writes
         for split, images in splits.items():
             extractor = Extractor(network, images, runtime, view, config.max_bad)
             started = time.monotonic()
@@ -75,9 +74,23 @@ def _row(folder: Path, shares: Tensor, seconds: float) -> dict[str, Any]:
     return row | ({"images/s": new / seconds, "data-wait %": float(shares[:, 1].max())} if new else {})
 
 
-def _remove_features(folder: Path) -> None:
-    """Empties a folder of features, and touches nothing else."""
-    for split in files.splits_in(folder):
-        shutil.rmtree(folder / split)
-    if folder.is_dir() and any(path.is_dir() for path in folder.iterdir()):
+def _claim(folder: Path, *, overwrite: bool) -> None:
+    """Refuses a folder with the results of another command; with overwrite, empties a folder of features.
+
+    Raises:
+        DinotoolsError: it is a file, or holds something that would be lost.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise DinotoolsError("is a file, not a folder", folder, "Choose another --out.")
+    kept = set(files.splits_in(folder))
+    ours = {folder / OPTIONS, folder / "results.json"}
+    if not kept and any(path.exists() for path in ours):  # a run: its options and results are not ours to replace
+        raise DinotoolsError("holds the results of another command", folder, "Choose another --out.")
+    if not overwrite or not folder.is_dir():
+        return
+    if any(path.is_dir() and path.name not in kept for path in folder.iterdir()):
         raise DinotoolsError("holds something beside features", folder, "Choose another --out.")
+    for path in ours:  # first: without features they would be taken for those of another command
+        path.unlink(missing_ok=True)
+    for split in kept:
+        shutil.rmtree(folder / split)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from dinotools.data.sources import ImageSource
 from dinotools.features.extraction import Extracted, Extractor, Features, batches_of
 from dinotools.runtime import distributed
 from dinotools.runtime.errors import DinotoolsError, RunFailed
-from dinotools.runtime.run_directory import write_atomically, write_json
+from dinotools.runtime.run_directory import TEMPORARY, write_atomically
 
 INDEX, NAMES, LABELS = "index.json", "names.json", "labels.npy"
 SMALLEST_SHARD, LARGEST_SHARD = 64, 4096  # images; as much as a kill may lose
@@ -120,13 +121,15 @@ def _prepare_folder(folder: Path, images: ImageSource, settings: dict[str, Any],
                 f"holds features of other settings ({difference})", folder, "Give another --out, or --overwrite."
             )
         return
-    if folder.is_dir() and any(folder.iterdir()):
+    begun = (NAMES, LABELS)  # what a kill before the index leaves behind
+    if folder.is_dir() and any(path.name not in begun and path.suffix != TEMPORARY for path in folder.iterdir()):
         raise DinotoolsError("holds something, but no features", folder, "Give another --out.")
     labels = np.asarray(images.labels if images.labels is not None else np.full(len(images), -1), np.int64)
     names = [images.name(i) for i in range(len(images))]
-    write_atomically(folder / NAMES, lambda path: path.write_text(json.dumps(names), encoding="utf-8"))
-    write_atomically(folder / LABELS, lambda path: _save(path, labels))
-    write_json(folder / INDEX, index | {"checkpoint": checkpoint})  # last: where it stands, the others do
+    _write(folder / NAMES, lambda path: path.write_text(json.dumps(names), encoding="utf-8"))
+    _write(folder / LABELS, lambda path: _save(path, labels))
+    text = json.dumps(index | {"checkpoint": checkpoint}, indent=2)
+    _write(folder / INDEX, lambda path: path.write_text(text, encoding="utf-8"))  # last: where it stands, the others do
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:
@@ -171,8 +174,9 @@ def _write_shard(
         raise RunFailed(f"features exceed the range of {dtype}", folder, "Extract with --dtype float32.")
     read = {int(i) for batch in kept for i in batch.indices}
     skipped = {str(i): extractor.images.name(i) for i in positions if i not in read}
-    write_json(_shard(folder, shard).with_suffix(".json"), {"rows": len(rows), "skipped": skipped})
-    write_atomically(_shard(folder, shard), lambda path: _save(path, rows))
+    text = json.dumps({"rows": len(rows), "skipped": skipped})
+    _write(_shard(folder, shard).with_suffix(".json"), lambda path: path.write_text(text, encoding="utf-8"))
+    _write(_shard(folder, shard), lambda path: _save(path, rows))
 
 
 def read_features(folder: Path) -> Features:
@@ -211,8 +215,11 @@ def _read_shard(folder: Path, shard: int) -> tuple[torch.Tensor, dict[str, str]]
     try:
         rows = torch.from_numpy(np.load(path, mmap_mode="c"))  # never written to; "r" would draw a warning
         left_out = _left_out(folder, shard)
-    except (OSError, ValueError, KeyError) as error:
+    except (FileNotFoundError, EOFError, ValueError, KeyError) as error:
         raise DinotoolsError("is no shard of features, or a damaged one", path, _DAMAGED) from error
+    except OSError as error:  # no fault of the file: every shard in use is an open one, or permissions lack
+        remedy = "Check its permissions and the limit of open files (ulimit -n)."
+        raise DinotoolsError(f"cannot be read ({error.strerror})", path, remedy) from error
     if not all(chunk.isfinite().all() for chunk in rows.split(1024)):
         raise DinotoolsError("holds features that are not finite (NaN)", path, _DAMAGED)
     return rows, left_out
@@ -251,8 +258,14 @@ def read_names(folder: Path) -> list[str]:
 
 
 def splits_in(folder: Path) -> Iterator[str]:
-    """Names of the subfolders that hold features."""
-    yield from sorted(path.parent.name for path in folder.glob(f"*/{INDEX}"))
+    """Names of the subfolders that hold features, whole or begun; other people's files of these names do not count."""
+    for path in sorted(folder.glob(f"*/{INDEX}")):
+        try:
+            index = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(index, dict) and {"format", "fingerprint", "shard_images"} <= index.keys():
+            yield path.parent.name
 
 
 def _count(index: dict[str, Any]) -> int:
@@ -265,6 +278,13 @@ def _positions(index: dict[str, Any], shard: int) -> range:
 
 def _shard(folder: Path, shard: int) -> Path:
     return folder / f"shard-{shard:05d}.npy"
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    """As ``write_atomically``, where two commands with one --cache may write the same file at the same moment."""
+    own = path.with_name(f".{os.getpid()}-{path.name}{TEMPORARY}")
+    write_atomically(own, write)
+    own.replace(path)
 
 
 def _save(path: Path, array: np.ndarray) -> None:

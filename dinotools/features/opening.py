@@ -102,7 +102,9 @@ class _StoredSplits(Splits):
         assert columns is not None  # checked by pooled()
         if len(columns) == stored.width:
             return stored
-        shards = tuple(shard[:, columns] for shard in stored.shards)
+        first, last = int(columns[0]), int(columns[-1])
+        adjacent = last - first + 1 == len(columns)  # then they stay in the files; otherwise they are copied
+        shards = tuple(shard[:, first : last + 1] if adjacent else shard[:, columns] for shard in stored.shards)
         return Features(shards, stored.labels, stored.indices, stored.skipped)
 
 
@@ -156,7 +158,7 @@ def open_splits(config: FeatureOptions, *, seed: int, pooling: str | None = None
             stored features lack a part of the pooling.
     """
     wanted = None if pooling is None else Pooling.parse(pooling)
-    splits = _open_images(config, seed) if config.features is None else _open_stored(config, config.features)
+    splits = _open_images(config, seed) if config.features is None else _open_stored(config, config.features, seed)
     return splits if wanted is None else splits.pooled(wanted)
 
 
@@ -196,7 +198,7 @@ class _Names(Sequence[str]):
         return self.images.name(index)
 
 
-def _open_stored(config: FeatureOptions, folder: Path) -> Splits:
+def _open_stored(config: FeatureOptions, folder: Path, seed: int) -> Splits:
     for name in ("data", "train", "val", "cache"):
         require(
             getattr(config, name) is None,
@@ -204,11 +206,22 @@ def _open_stored(config: FeatureOptions, folder: Path) -> Splits:
             name,
             "Give either the folder of features or the images.",
         )
+    found = list(files.splits_in(folder))
+    if len(found) == 1:
+        raise DinotoolsError(
+            f"holds features of {found[0]}/ only: its extraction was interrupted, or its data were not split",
+            folder,
+            "Repeat the `dinotools features` command that began it, with --data, or --train and --val.",
+        )
     train, val = (files.read_index(folder / split) for split in ("train", "val"))
     _check_same(train, val, folder)
+    for name in ("resize_size", "crop_size"):
+        given, stored = getattr(config, name), train["settings"][name]
+        unset = FeatureOptions.__dataclass_fields__[name].default
+        require(given in (unset, stored), f"is {given}, but the features' images had {stored}", name, "Leave it out.")
     if config.ckpt is not None:
-        _check_checkpoint(config, train, folder)
-    stored = Pooling.parse(train["settings"]["pooling"])
+        _check_checkpoint(config, train, folder, seed)
+    available = Pooling.parse(train["settings"]["pooling"])
     return _StoredSplits(
         classes=train["classes"],
         train_labels=files.read_labels(folder / "train"),
@@ -217,9 +230,9 @@ def _open_stored(config: FeatureOptions, folder: Path) -> Splits:
         title=f"{train['checkpoint']['source']} · {folder}",
         checkpoint=train["checkpoint"],
         settings=train["settings"],
-        available=stored,
+        available=available,
         folder=folder,
-        pooling=stored,
+        pooling=available,
     )
 
 
@@ -232,11 +245,13 @@ def _check_same(train: dict[str, Any], val: dict[str, Any], folder: Path) -> Non
         raise DinotoolsError("train/ and val/ number other classes", folder, "Extract them together.")
 
 
-def _check_checkpoint(config: FeatureOptions, index: dict[str, Any], folder: Path) -> None:
+def _check_checkpoint(config: FeatureOptions, index: dict[str, Any], folder: Path, seed: int) -> None:
     """Refuses features of another network than --ckpt names."""
     assert config.ckpt is not None
     named = load_backbone(config.ckpt, key=config.key, arch=config.arch, patch_size=config.patch_size)
-    if (named.sha256, named.key) != (index["settings"]["sha256"], index["settings"]["key"]):
+    stored = index["settings"]
+    found = settings_of(named, View(), Pooling(), seed)
+    if any(found[name] != stored[name] for name in ("sha256", "key", "arch", "patch_size", "seed")):
         raise DinotoolsError(
             f"holds features of another checkpoint, {index['checkpoint']['source']}",
             folder,

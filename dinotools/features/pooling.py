@@ -106,6 +106,7 @@ class PooledBackbone(nn.Module):
     def __init__(self, backbone: nn.Module, pooling: Pooling) -> None:
         super().__init__()
         self.backbone, self.pooling = backbone, pooling
+        self.train(backbone.training)  # a new module would be in training mode, whatever it holds
         has_tokens = hasattr(backbone, "get_intermediate_layers")
         self.own = pooling == Pooling() or (not has_tokens and pooling == Pooling(0, avg=True))
         if not self.own and not has_tokens:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dinotools.configs.classification import KnnConfig
+from dinotools.evaluation import knn
 from dinotools.evaluation.knn import check_neighbours, knn_predict, paper_top1
 from dinotools.metrics.classification import top_accuracy
 from dinotools.runtime.errors import DinotoolsError
@@ -77,6 +78,28 @@ def test_equals_a_plain_vote(n_train, n_test, n_classes, seed, data):
         for i in sorted(range(n_train), key=lambda i: -similarity[i])[:k]:
             votes[int(train_y[i])] += math.exp(similarity[i] / 0.07)
         assert ranked == sorted(range(n_classes), key=lambda c: (-votes[c], c))[:5]
+
+
+@pytest.mark.parametrize("lot", [4096, 7])
+def test_shards_in_half_precision_vote_as_one_database_in_single(task, lot, monkeypatch):
+    monkeypatch.setattr(knn, "QUERIES", lot)
+    monkeypatch.setattr(knn, "VOTE_CHUNK", 3)
+    train_x, train_y, test_x, _ = task
+    half = (30 * train_x).half()  # neither normalised nor single
+    whole = knn_predict(half.float(), train_y, test_x[:50], (100, 5), 0.07, 1000)
+    shards = knn_predict(half.split([900, 1, 1099]), train_y, test_x[:50], (100, 5), 0.07, 1000)
+    assert list(shards) == [100, 5]
+    for k in (100, 5):
+        similarity, rows = (test_x[:50] @ F.normalize(half.float(), dim=1).T).sort(descending=True)
+        votes = torch.zeros(50, 1000).scatter_add_(1, train_y[rows[:, :k]], (similarity[:, :k] / 0.07).exp())
+        ranking = votes.sort(dim=1, descending=True, stable=True).indices[:, :5]
+        assert torch.equal(shards[k], whole[k])
+        assert torch.equal(shards[k], ranking)
+
+
+def test_a_rank_without_test_images_has_no_answers():
+    found = knn_predict(torch.randn(3000, 4), torch.zeros(3000, dtype=torch.int64), torch.randn(0, 4), (3,), 0.07, 9)
+    assert found[3].shape == (0, 5)
 
 
 @pytest.mark.parametrize(

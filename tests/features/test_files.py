@@ -111,6 +111,51 @@ def test_overwriting_spares_what_is_no_feature(image_folder, tmp_path):
         extract(image_folder, tmp_path / "g")
 
 
+def test_overwriting_spares_an_index_of_somebody_else(image_folder, tmp_path):
+    (tmp_path / "site/page").mkdir(parents=True)
+    (tmp_path / "site/page/index.json").write_text('{"title": "mine"}')
+    with pytest.raises(DinotoolsError, match="something beside features"):
+        extract(image_folder, tmp_path / "site", overwrite=True)
+    assert (tmp_path / "site/page/index.json").read_text() == '{"title": "mine"}'
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["config.toml", "results.json"])
+def test_a_runs_options_and_results_are_spared(name, overwrite, image_folder, tmp_path):
+    (tmp_path / name).write_text("of a run")
+    (tmp_path / "checkpoint.pth").write_text("of a run")
+    with pytest.raises(DinotoolsError, match="results of another command"):
+        extract(image_folder, tmp_path, overwrite=overwrite)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        name: "of a run",
+        "checkpoint.pth": "of a run",
+    }
+
+
+def test_a_file_is_no_folder_for_features(image_folder, tmp_path):
+    (tmp_path / "f").write_text("mine")
+    with pytest.raises(DinotoolsError, match="is a file"):
+        extract(image_folder, tmp_path / "f")
+
+
+def test_a_kill_before_the_index_is_no_obstacle(image_folder, tmp_path, monkeypatch):
+    (tmp_path / "f/train").mkdir(parents=True)
+    for left in ("names.json", "labels.npy", ".17-index.json.tmp"):
+        (tmp_path / "f/train" / left).write_text("half")
+    extract(image_folder, tmp_path / "f")
+    assert len(stored(tmp_path / "f")[0]) == 24
+
+
+def test_two_commands_can_write_one_file_at_the_same_moment(tmp_path, monkeypatch):
+    def other_command(path):
+        monkeypatch.setattr(files.os, "getpid", lambda: -1)
+        files._write(tmp_path / "shard", lambda p: p.write_text("whole"))
+
+    files._write(tmp_path / "shard", lambda path: (path.write_text("whole"), other_command(path)))
+    assert [path.name for path in tmp_path.iterdir()] == ["shard"]
+    assert (tmp_path / "shard").read_text() == "whole"
+
+
 def test_unreadable_images_have_no_row(image_folder, tmp_path):
     shutil.copytree(image_folder, tmp_path / "data")
     broken = tmp_path / "data/train/green/0.png"
@@ -138,6 +183,20 @@ def test_damage_is_named(image_folder, tmp_path):
     np.save(shard, rows[:2])
     with pytest.raises(DinotoolsError, match="2 rows for 5 images"):
         stored(tmp_path / "f")
+    shard.write_bytes(b"")
+    with pytest.raises(DinotoolsError, match=r"shard-00001.npy: is no shard of features"):
+        stored(tmp_path / "f")
+
+
+def test_a_limit_of_open_files_is_not_blamed_on_the_shard(image_folder, tmp_path, monkeypatch):
+    def refuse(*arguments, **options):
+        raise OSError(24, "Too many open files")
+
+    extract(image_folder, tmp_path / "f")
+    monkeypatch.setattr(np, "load", refuse)
+    with pytest.raises(DinotoolsError, match="Too many open files") as caught:
+        files.read_features(tmp_path / "f/train")
+    assert "Remove" not in str(caught.value)
 
 
 def test_values_beyond_half_precision_are_refused(image_folder, tmp_path, monkeypatch):
@@ -150,7 +209,7 @@ def test_images_without_classes_or_splits_have_features_too(image_folder, tmp_pa
     result = extract(image_folder / "train/red", tmp_path / "f")
     assert [(row["split"], row["images"]) for row in result.rows] == [("train", 8)]
     assert files.read_features(tmp_path / "f/train").labels.tolist() == [-1] * 8
-    with pytest.raises(DinotoolsError, match="holds no features"):
+    with pytest.raises(DinotoolsError, match="features of train/ only: its extraction was interrupted, or its data"):
         open_splits(KnnConfig(features=tmp_path / "f"), seed=0)
 
 

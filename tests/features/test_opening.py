@@ -75,9 +75,31 @@ def test_features_of_another_checkpoint_are_refused(folder, checkpoint, tmp_path
         open_splits(KnnConfig(features=folder, ckpt=str(tmp_path / "other.pth")), seed=0)
 
 
+@pytest.mark.parametrize(
+    ("changes", "seed"),
+    [({"ckpt": "pixels"}, 0), ({"patch_size": 8}, 0), ({"arch": "vit_tiny"}, 0), ({}, 1)],
+)
+def test_features_of_another_random_network_are_refused(changes, seed, image_folder, tmp_path):
+    network = {"ckpt": "random", "arch": "vit_micro", "patch_size": 16}
+    command.run(FeaturesConfig(**network, data=str(image_folder), out=tmp_path, **SIZES))
+    assert len(open_splits(KnnConfig(features=tmp_path, **network), seed=0).train_labels) == 24
+    with pytest.raises(DinotoolsError, match="of another checkpoint"):
+        open_splits(KnnConfig(features=tmp_path, **{**network, **changes}), seed=seed)
+
+
+def test_a_pooling_in_adjacent_columns_stays_in_the_files(folder):
+    kept, _ = open_splits(KnnConfig(features=folder), seed=0, pooling="cls+avg").load(RUNTIME)
+    whole, _ = open_splits(KnnConfig(features=folder), seed=0).load(RUNTIME)
+    assert kept.width == 2 * 128 and kept.shards[0].stride() == (3 * 128, 1)  # a view: no row was copied
+    assert torch.equal(kept.tensor(), whole.tensor()[:, 128:])
+
+
 def test_contradictions_are_refused(folder, image_folder):
     with pytest.raises(DinotoolsError, match="--data: was given beside --features"):
         open_splits(KnnConfig(features=folder, data=str(image_folder)), seed=0)
+    with pytest.raises(DinotoolsError, match="--crop-size: is 96, but the features' images had 32"):
+        open_splits(KnnConfig(features=folder, crop_size=96), seed=0)
+    open_splits(KnnConfig(features=folder, crop_size=32), seed=0)
     with pytest.raises(DinotoolsError, match="no network to measure"):
         open_splits(KnnConfig(data=str(image_folder)), seed=0)
 

@@ -77,3 +77,10 @@ def test_more_blocks_than_there_are_is_an_error(vit):
 def test_gem_of_power_one_is_the_mean():
     patches = torch.rand(2, 5, 3) + 0.1
     torch.testing.assert_close(gem(patches, 1.0), patches.mean(dim=1))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_pooling_keeps_the_mode_of_the_backbone(training):
+    backbone = nn.Sequential(nn.BatchNorm2d(3), Pooled()).train(training)
+    pooled = PooledBackbone(backbone, Pooling())
+    assert (pooled.training, backbone[0].training) == (training, training)

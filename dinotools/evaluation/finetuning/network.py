@@ -69,12 +69,13 @@ def parameter_groups(model: nn.Module, weight_decay: float, layer_decay: float) 
     Biases, other 1-D parameters, [CLS] and positions do not decay. Source: Bao et al. 2022 (BEiT, arXiv 2106.08254).
 
     Raises:
-        DinotoolsError: the network has no blocks to decay along.
+        DinotoolsError: the network has no blocks to decay along, or several rows of them (ConvNeXt, Swin).
     """
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    rows = {name[: found.start()] for name in names if (found := BLOCK.search(name))}
     n_blocks = 1 + max((int(found[1]) for found in map(BLOCK.search, names) if found), default=-1)
-    if n_blocks == 0 and layer_decay != 1:
-        raise DinotoolsError("this network has no transformer blocks", "--layer-decay", "Leave it at 1.")
+    if len(rows) != 1 and layer_decay != 1:
+        raise DinotoolsError("this network is no single row of transformer blocks", "--layer-decay", "Leave it at 1.")
     groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

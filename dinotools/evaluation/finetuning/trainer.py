@@ -35,7 +35,7 @@ from dinotools.evaluation.finetuning.recipe import Mixing, RepeatedOrder, traini
 from dinotools.features.network import open_network
 from dinotools.features.pooling import Pooling
 from dinotools.runtime import device, run_directory
-from dinotools.runtime.console import say
+from dinotools.runtime.console import say, warn
 from dinotools.runtime.device import Runtime
 from dinotools.runtime.progress import Progress, finite, timed
 from dinotools.runtime.results import Result
@@ -102,15 +102,16 @@ def build_state(config: FinetuneConfig, runtime: Runtime, classes: list[str]) ->
 
 
 def learning_rates(config: FinetuneConfig, steps_per_epoch: int) -> np.ndarray:
-    """One per step of the run, float64; the peak is lr for 512 images, as in DeiT, which changes it once an epoch."""
-    return cosine_schedule(
-        config.lr * config.batch_size / 512,
-        config.min_lr,
-        config.epochs,
-        steps_per_epoch,
-        config.warmup_epochs,
-        config.warmup_lr,
-    )
+    """One per step of the run, float64; the peak is lr for 512 images, as in DeiT, which changes it once an epoch.
+
+    The ends of warm-up and cosine do not grow with the batch; of a small one, the peak may lie below them.
+    """
+    peak = config.lr * config.batch_size / 512
+    for name in ("warmup_lr", "min_lr"):
+        if (end := getattr(config, name)) > peak:
+            warn(f"--{name.replace('_', '-')} is {end:.2g}, above the peak for this --batch-size: {peak:.2g} is used")
+    ends = min(config.min_lr, peak), min(config.warmup_lr, peak)
+    return cosine_schedule(peak, ends[0], config.epochs, steps_per_epoch, config.warmup_epochs, ends[1])
 
 
 def train(

@@ -111,7 +111,7 @@ def run(config: LinearConfig, runtime: Runtime) -> Result:
             bias,
             best.pooling,
             splits.classes,
-            splits.settings["sha256"],
+            splits.settings,
             epoch=config.epochs,
             best_acc=scored.top1,
         )

@@ -1,12 +1,12 @@
 """The linear classifier itself, its score, and its files, which have the layout of the official ones.
 
 Such a file holds ``state_dict`` with ``module.linear.weight`` (C, D) and ``module.linear.bias`` (C,); a file of ours
-also says what the classifier reads (``pooling``) and what it tells apart (``classes``).
+also says what the classifier reads (``pooling``, ``backbone``) and what it tells apart (``classes``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from dinotools.models.checkpoint_files import network_state, read_checkpoint, sh
 from dinotools.models.download import fetch
 from dinotools.models.names import did_you_mean
 from dinotools.models.zoo import RELEASES
+from dinotools.runtime.console import warn
 from dinotools.runtime.errors import DinotoolsError
 from dinotools.runtime.run_directory import write_atomically
 
@@ -28,6 +29,9 @@ FILE = "linear.pth"
 WEIGHT, BIAS = "linear.weight", "linear.bias"
 INITIAL_STD = 0.01
 CHUNK = 4096  # features scored at a time
+# of the settings of features: which network they are of, and how an image reaches it
+NETWORK = ("sha256", "key", "arch", "patch_size", "seed")
+VIEW = ("resize_size", "crop_size", "mean", "std")
 RELEASED = {  # the name of a released network -> the address of its classifier (official hub, README)
     name: f"{RELEASES}/dino_{folder}_pretrain/dino_{folder}_linearweights.pth"
     for name, folder in (
@@ -105,7 +109,7 @@ def write_classifier(
     bias: Tensor,
     pooling: Pooling,
     classes: Sequence[str],
-    backbone: str | None,
+    settings: Mapping[str, Any],
     **content: Any,
 ) -> None:
     """Writes a classifier atomically.
@@ -116,10 +120,11 @@ def write_classifier(
         bias: (C,).
         pooling: what it reads.
         classes: what it tells apart.
-        backbone: sha256 of the network's file; None for random weights.
+        settings: of the features, as ``network.settings_of`` gives them.
         content: further entries: the official ``epoch``, ``optimizer``, ``scheduler``, ``best_acc``, and ours.
     """
     state = {f"module.{WEIGHT}": weight.detach().cpu().clone(), f"module.{BIAS}": bias.detach().cpu().clone()}
+    backbone = {name: settings[name] for name in NETWORK + VIEW}
     entries = {**content, "state_dict": state, "pooling": str(pooling), "classes": list(classes), "backbone": backbone}
     write_atomically(path, lambda temporary: torch.save(entries, temporary))
 
@@ -132,7 +137,7 @@ class ClassifierFile:
         classifier: in float32, on the CPU.
         pooling: what it reads, or None.
         classes: what it tells apart, or None.
-        backbone: sha256 of the network's file that it was trained on, or None.
+        backbone: ``NETWORK`` and ``VIEW`` of the features that it was trained on, or None.
         source: the file's path, or the released network's name.
         sha256: of the file.
     """
@@ -140,7 +145,7 @@ class ClassifierFile:
     classifier: nn.Linear
     pooling: Pooling | None
     classes: list[str] | None
-    backbone: str | None
+    backbone: dict[str, Any] | None
     source: str
     sha256: str
 
@@ -149,19 +154,28 @@ class ClassifierFile:
         said = self.pooling and str(self.pooling)
         return {"source": self.source, "sha256": self.sha256, "pooling": said}
 
-    def check(self, width: int, classes: Sequence[str], backbone: str | None) -> None:
+    def check(self, width: int, classes: Sequence[str], settings: Mapping[str, Any]) -> None:
         """Refuses features and classes that are not the classifier's, as far as its file tells.
+
+        Images of another size or normalisation are no error, but warned of.
 
         Args:
             width: of a feature.
             classes: of the images.
-            backbone: sha256 of the network's file.
+            settings: of the features, as ``network.settings_of`` gives them.
 
         Raises:
             DinotoolsError: they are others.
         """
-        if self.backbone not in (None, backbone):
-            raise DinotoolsError("was trained on another network", self.source, "Give --ckpt the one it belongs to.")
+        then = self.backbone or {}
+        others = [name for name in then if then[name] != settings.get(name)]
+        told = ", ".join(f"{name} {then[name]}, not {settings.get(name)}" for name in others)
+        if not {*NETWORK}.isdisjoint(others):
+            raise DinotoolsError(
+                f"was trained on another network ({told})", self.source, "Give --ckpt the one it belongs to."
+            )
+        if others:
+            warn(f"{self.source} was trained on other views of images: {told}")
         if self.classifier.out_features != len(classes):
             raise DinotoolsError(
                 f"tells {self.classifier.out_features:,} classes apart, but the images have {len(classes):,}",
@@ -211,7 +225,7 @@ def read_classifier(name: str) -> ClassifierFile:
         classifier=as_linear(state[WEIGHT].float(), state[BIAS].float()),
         pooling=Pooling.parse(pooling) if isinstance(pooling, str) else None,
         classes=content.get("classes"),
-        backbone=content.get("backbone"),
+        backbone=said if isinstance(said := content.get("backbone"), dict) else None,
         source=name if name in RELEASED else str(path),
         sha256=sha256_of(path),
     )

@@ -58,7 +58,8 @@ def _extracted_features(config: LinearConfig, file: ClassifierFile, runtime: Run
     source = ImageFiles.in_folder(where) if config.val else open_images(where, "val", download=config.download)
     images = LabelledImages(source, file.classes or source.classes or (), where)
     backbone, network, view = open_probed(config, file.pooling)
-    file.check(backbone.embed_dim * len(network.pooling.parts), images.classes, backbone.sha256)
+    settings = settings_of(backbone, view, network.pooling, config.seed)
+    file.check(backbone.embed_dim * len(network.pooling.parts), images.classes, settings)
     claim_out(config)
     network.to(runtime.device)
     val = extract(
@@ -66,7 +67,7 @@ def _extracted_features(config: LinearConfig, file: ClassifierFile, runtime: Run
     )
     details = {
         "checkpoint": backbone.describe(),
-        "features": settings_of(backbone, view, network.pooling, config.seed),
+        "features": settings,
         "data": {"val": val.describe(), "classes": len(images.classes)},
     }
     return backbone.source, val, images.classes, details
@@ -80,7 +81,7 @@ def _stored_features(config: LinearConfig, file: ClassifierFile, runtime: Runtim
     unless = file.pooling or papers_pooling(index["checkpoint"]["embed_dim"], has_tokens)
     (pooling,) = asked_poolings(config, Pooling.parse(index["settings"]["pooling"]), [unless])
     splits = open_splits(config, seed=config.seed, pooling=str(pooling))
-    file.check(index["checkpoint"]["embed_dim"] * len(pooling.parts), splits.classes, index["settings"]["sha256"])
+    file.check(index["checkpoint"]["embed_dim"] * len(pooling.parts), splits.classes, index["settings"])
     claim_out(config)
     train, val = splits.load(runtime)
     ordered = Features((official_order(val.tensor(), pooling),), val.labels, val.indices, val.skipped)

@@ -86,7 +86,7 @@ def asked_poolings(config: LinearConfig, available: Pooling, unless: Sequence[Po
 
 
 def open_probed(config: LinearConfig, pooling: Pooling | None = None) -> tuple[LoadedBackbone, ProbedBackbone, View]:
-    """The backbone, the same as a classifier reads it, and how images reach it.
+    """The backbone, the same as a classifier reads it, in eval mode, and how images reach it.
 
     Args:
         config: the options.
@@ -99,7 +99,8 @@ def open_probed(config: LinearConfig, pooling: Pooling | None = None) -> tuple[L
     available = available_pooling(backbone.model)
     unless = pooling or papers_pooling(backbone.embed_dim, available.avg)
     (chosen,) = asked_poolings(config, available, [unless])
-    return backbone, ProbedBackbone(backbone.model, chosen), view
+    # a new module is in training mode, to which ``extract`` would return it: batch normalisation would go on learning
+    return backbone, ProbedBackbone(backbone.model, chosen).eval(), view
 
 
 def grid_poolings(config: LinearConfig, available: Pooling) -> list[Pooling]:

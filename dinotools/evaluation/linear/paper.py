@@ -63,6 +63,7 @@ def run(config: LinearConfig, runtime: Runtime) -> Result:
     state = TrainingState.of(
         build_classifier(width, len(images.classes), config.seed).to(runtime.device), lr, config.epochs
     )
+    settings = settings_of(backbone, view, network.pooling, config.seed)
     identity = identity_of(config, backbone.sha256, len(images))
     prepare_out(config, state, images.classes, identity)
     say(
@@ -82,11 +83,11 @@ def run(config: LinearConfig, runtime: Runtime) -> Result:
             f"top-1 {record['top1']:.2f} %"
         )
         if config.out is not None:
-            save(config.out / FILE, state, network.pooling, images.classes, identity)
+            save(config.out / FILE, state, network.pooling, images.classes, settings, identity)
 
     details: dict[str, Any] = {
         "checkpoint": backbone.describe(),
-        "features": settings_of(backbone, view, network.pooling, config.seed),
+        "features": settings,
         "data": {
             "train": {"images": len(images), "skipped": bad.names},
             "val": val.describe(),

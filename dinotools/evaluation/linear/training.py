@@ -124,7 +124,14 @@ def identity_of(config: LinearConfig, sha256: str | None, n_images: int) -> dict
     return options | {"network": sha256, "training images": n_images}
 
 
-def save(path: Path, state: TrainingState, pooling: Pooling, classes: list[str], identity: dict[str, Any]) -> None:
+def save(
+    path: Path,
+    state: TrainingState,
+    pooling: Pooling,
+    classes: list[str],
+    settings: dict[str, Any],
+    identity: dict[str, Any],
+) -> None:
     """Writes classifier and state atomically, in the official layout and with what resuming needs."""
     write_classifier(
         path,
@@ -132,7 +139,7 @@ def save(path: Path, state: TrainingState, pooling: Pooling, classes: list[str],
         state.classifier.bias,
         pooling,
         classes,
-        identity["network"],
+        settings,
         epoch=state.epoch,
         optimizer=state.optimizer.state_dict(),
         scheduler=state.scheduler.state_dict(),

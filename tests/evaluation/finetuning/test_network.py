@@ -99,6 +99,15 @@ def test_a_network_without_blocks_has_no_layer_decay(capsys):
     assert "--drop-path-rate has no effect" in capsys.readouterr().err
 
 
+def test_a_network_of_stages_has_no_layer_decay():
+    pytest.importorskip("timm")
+    backbone, width = build_backbone("timm:convnext_atto", None)
+    model = Classifier(backbone, width, 3, 0.001)
+    assert {scale for scale, _ in groups_by_name(model, 1.0).values()} == {1.0}
+    with pytest.raises(DinotoolsError, match="no single row"):  # its first and its last stage both have a block 0
+        parameter_groups(model, 0.05, 0.9)
+
+
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
 def test_the_learning_rate_is_scaled_by_layer(model, name):
     optimizer = build_optimizer(FinetuneConfig(out="unused", optimizer=name, layer_decay=0.5), model)

@@ -159,6 +159,14 @@ def test_the_peak_is_the_learning_rate_for_512_images(tmp_path):
     assert 1e-5 < rates[-1] < rates[-2] < 2e-5
 
 
+def test_the_learning_rate_never_climbs_to_an_end_above_its_peak(tmp_path, capsys):
+    options = FinetuneConfig(out=tmp_path, epochs=4, lr=5e-5, batch_size=8, warmup_epochs=1)  # peak 7.8e-7
+    rates = trainer.learning_rates(options, steps_per_epoch=3)
+    assert rates == pytest.approx([5e-5 * 8 / 512] * 12)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "--warmup-lr is 1e-06, above the peak" in said and "--min-lr is 1e-05, above the peak" in said
+
+
 def test_a_loss_that_is_not_finite_ends_the_run(image_folder, tmp_path):
     with pytest.raises(RunFailed, match=r"the loss is (nan|inf)"):
         trainer.run(config(tmp_path / "run", image_folder, lr=1e30, optimizer="sgd", warmup_epochs=0, **PLAIN))

@@ -122,7 +122,7 @@ def test_diverged_settings_are_shown_and_not_chosen(features, tmp_path):
     assert result.metrics["chosen"]["lr"] == 0.1
 
 
-def test_files_that_do_not_belong_are_refused(features, ckpt, image_folder, tmp_path):
+def test_files_that_do_not_belong_are_refused(features, ckpt, image_folder, tmp_path, capsys):
     good = run(LinearConfig(features=features, out=tmp_path / "out", **GRID, n_last_blocks=(1,)))
     assert good.metrics
     content = read_checkpoint(tmp_path / "out" / FILE)
@@ -141,19 +141,32 @@ def test_files_that_do_not_belong_are_refused(features, ckpt, image_folder, tmp_
         ({"state_dict": layer(4, 512), "pooling": "cls4"}, "tells 4 classes apart, but the images have 3"),
         ({"state_dict": layer(3, 384), "pooling": "cls4"}, "reads 384 values, but a feature has 512"),
         ({"state_dict": layer(3, 512), "pooling": "cls4", "classes": ["a", "b", "c"]}, "other classes"),
-        ({"backbone": "0" * 64}, "trained on another network"),
+        ({"backbone": {**content["backbone"], "sha256": "0" * 64}}, "trained on another network"),
+        ({"backbone": {**content["backbone"], "key": "student"}}, r"another network \(key student, not state dict\)"),
         ({"state_dict": {"module.linear.weight": torch.zeros(3, 128)}}, "is no linear classifier"),
         ({"state_dict": {**layer(3, 128), "backbone.x": torch.zeros(1)}}, "is no linear classifier"),
         ({"pooling": "cls9"}, "cls9 is needed"),
     ):
         with pytest.raises(DinotoolsError, match=words):
             evaluate(**changes)
+    assert "other views" not in capsys.readouterr().err
+    evaluate(backbone={**content["backbone"], "crop_size": 48})
+    assert "crop_size 48, not 32" in " ".join(capsys.readouterr().err.split())
     with pytest.raises(DinotoolsError, match="no images to evaluate on"):
         run(LinearConfig(evaluate=str(tmp_path / "out"), ckpt=ckpt))
     evil = tmp_path / "evil.pth"
     torch.save({"state_dict": layer(3, 512), "args": dataclasses.Field}, evil)
     with pytest.raises(DinotoolsError, match="refused"):
         run(LinearConfig(evaluate=str(evil), features=features))
+
+
+def test_a_classifier_of_random_weights_is_that_of_no_others(image_folder, tmp_path):
+    network = {"ckpt": "random", "arch": "vit_micro", "patch_size": 16, "data": str(image_folder), **SIZES}
+    run(LinearConfig(**network, out=tmp_path / "out", epochs=1, train_batch_size=8))
+    evaluated = {"evaluate": str(tmp_path / "out")}
+    assert run(LinearConfig(**network, **evaluated)).metrics
+    with pytest.raises(DinotoolsError, match=r"another network \(seed 0, not 1\)"):
+        run(LinearConfig(**network, **evaluated, seed=1))
 
 
 def test_prints_the_table_and_leaves_results(dinotools, features, tmp_path):

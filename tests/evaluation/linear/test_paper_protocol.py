@@ -43,6 +43,23 @@ class Killed(Exception):
     pass
 
 
+def test_a_convolutional_network_stays_as_it_was(config, monkeypatch):
+    networks, opened = [], paper.open_probed
+
+    def watched(*options):
+        backbone, network, view = opened(*options)
+        networks.extend([network, build_convnet("resnet18")[0]])
+        networks[1].load_state_dict(network.backbone.state_dict())
+        return backbone, network, view
+
+    monkeypatch.setattr(paper, "open_probed", watched)
+    run(dataclasses.replace(config, ckpt="random", arch="resnet18", epochs=1, out=None))
+    used, before = networks
+    assert not any(module.training for module in used.modules())
+    for name, tensor in used.backbone.state_dict().items():  # among them the statistics of batch normalisation
+        assert torch.equal(tensor, before.state_dict()[name]), name
+
+
 def test_learns_and_leaves_an_official_file_that_evaluates_to_the_same_accuracy(config, tmp_path):
     result = run(config)
     assert result.metrics["top1"] > 80  # three colours
