@@ -39,7 +39,8 @@ def run(config: KnnConfig) -> Result:
     Raises:
         DinotoolsError: the checkpoint, the features or the data cannot be used, or k exceeds the training images.
     """
-    require(config.temperature > 0, f"is {config.temperature}", "temperature", "It must be above 0.")
+    require(config.temperature > 1e-6, f"is {config.temperature}", "temperature", "It must be above 1e-6.")
+    require(config.gpus > 0, f"is {config.gpus}", "gpus", "It must be above 0.")
     runtime = device.prepare(config.device, config.precision, config.workers, config.seed)
     splits = open_splits(config, seed=config.seed, pooling=config.pooling)
     check_neighbours(config.k, len(splits.train_labels), len(splits.classes))

@@ -122,7 +122,9 @@ def check_options(config: LowshotConfig) -> None:
         "fraction",
         "One percent is 0.01, all images are 1.",
     )
-    require(bool(costs) and all(0 < c < math.inf for c in costs), "must be numbers above 0", "c", "Try --c 1,10,100,1000.")
+    require(
+        bool(costs) and all(0 < c < math.inf for c in costs), "must be numbers above 0", "c", "Try --c 1,10,100,1000."
+    )
     require(config.draws >= 1, f"is {config.draws}", "draws", "One draw is the least.")
     require(0 < config.holdout <= 0.5, f"is {config.holdout}", "holdout", "Give a share up to 0.5.")
     require(

@@ -22,7 +22,7 @@ from dinotools.features.extraction import Extractor
 from dinotools.features.network import check_sizes, open_network, settings_of
 from dinotools.features.pooling import Pooling
 from dinotools.runtime import device, distributed
-from dinotools.runtime.errors import DinotoolsError
+from dinotools.runtime.errors import DinotoolsError, require
 from dinotools.runtime.results import Result
 from dinotools.runtime.run_directory import OPTIONS, write_atomically
 
@@ -35,6 +35,7 @@ def run(config: FeaturesConfig) -> Result:
         RunFailed: a feature is not finite.
     """
     check_sizes(config)
+    require(config.gpus > 0, f"is {config.gpus}", "gpus", "It must be above 0.")
     pooling = Pooling.parse(config.pooling)
     runtime = device.prepare(config.device, config.precision, config.workers, config.seed)
     splits = open_available_splits(config.data, config.train, config.val, download=config.download)

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dinotools.configs.normalization import IMAGENET_MEAN, IMAGENET_STD
 from dinotools.models.checkpoint_files import (
     STATE_DICT,
     Key,
@@ -33,7 +32,7 @@ from dinotools.models.recognition import recognise, with_our_names
 from dinotools.models.strict_loading import dtype_name, load_strictly
 from dinotools.models.timm_backbones import TimmBackbone, build_timm, is_timm
 from dinotools.models.vit import SIZES
-from dinotools.models.zoo import ZOO, build_backbone
+from dinotools.models.zoo import ZOO, build_backbone, normalization_of
 from dinotools.runtime.console import warn
 from dinotools.runtime.errors import DinotoolsError
 
@@ -264,14 +263,15 @@ def _random_backbone(arch: str | None, patch_size: int | None, img_size: int, se
 
 
 def _loaded(model: nn.Module, arch: str, embed_dim: int, **origin: Any) -> LoadedBackbone:
+    mean, std = normalization_of(model)
     return LoadedBackbone(
         model=model.eval(),
         arch=arch,
         embed_dim=embed_dim,
         patch_size=getattr(model, "patch_size", None),
         img_size=getattr(model, "img_size", None),
-        mean=getattr(model, "mean", IMAGENET_MEAN),
-        std=getattr(model, "std", IMAGENET_STD),
+        mean=mean,
+        std=std,
         **origin,
     )
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torchvision
 from torch import nn
 
+from dinotools.configs.normalization import IMAGENET_MEAN, IMAGENET_STD
 from dinotools.models.convnets import build_convnet
 from dinotools.models.names import did_you_mean
 from dinotools.models.timm_backbones import TIMM, build_timm, is_timm
@@ -132,6 +133,11 @@ def build_backbone(
             f"--arch {arch}",
             f"Take a ResNet, a ViT, or one of timm's, such as {TIMM}convnext_tiny.",
         ) from error
+
+
+def normalization_of(backbone: nn.Module) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and deviation per channel that a backbone's images are normalised with: its own, or ImageNet's."""
+    return getattr(backbone, "mean", IMAGENET_MEAN), getattr(backbone, "std", IMAGENET_STD)
 
 
 def convnet_names() -> list[str]:

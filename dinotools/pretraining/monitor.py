@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from dinotools.configs.pretraining import PretrainConfig
 from dinotools.data.sources import ImageSource
 from dinotools.evaluation.knn import knn_accuracy
 from dinotools.features.extraction import View, extract
+from dinotools.models.zoo import normalization_of
 from dinotools.pretraining.step import TrainingState
 from dinotools.runtime.device import Runtime
 
@@ -31,7 +33,8 @@ def knn_of(
         splits: labelled training and test images.
         runtime: where to compute.
     """
-    view = knn_view(config)
+    mean, std = normalization_of(state.teacher.backbone)
+    view = dataclasses.replace(knn_view(config), mean=mean, std=std)
     scores = {}
     for name, network in (("teacher", state.teacher), ("student", state.student)):
         train, val = (

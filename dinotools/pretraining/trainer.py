@@ -28,6 +28,7 @@ from dinotools.data.transforms import normalize
 from dinotools.evaluation.knn import check_neighbours
 from dinotools.features.extraction import View
 from dinotools.models.vit import SIZES
+from dinotools.models.zoo import normalization_of
 from dinotools.pretraining import checkpointing
 from dinotools.pretraining.checks import check_config, check_images
 from dinotools.pretraining.monitor import knn_of, knn_view
@@ -129,6 +130,7 @@ def train(
     """Takes the steps that are left; at the end of every epoch measures, logs and saves."""
     per_epoch = schedules.steps_per_epoch
     saver = checkpointing.Saver(config, len(images))
+    mean, std = normalization_of(state.teacher.backbone)
     if splits and state.step == 0 and not log.records:
         log.write({"epoch": 0, "step": 0, **knn_of(state, config, splits, runtime)})
     with Progress(schedules.steps, state.step, config.batch_size, per_epoch, NOT_FINITE_REMEDY) as progress:
@@ -140,7 +142,7 @@ def train(
             torch.manual_seed(int(np.random.SeedSequence((config.seed, step)).generate_state(1)[0]))
             loss = train_step(
                 state,
-                [normalize(crop.to(runtime.device, non_blocking=True)) for crop in batch.crops],
+                [normalize(crop.to(runtime.device, non_blocking=True), mean, std) for crop in batch.crops],
                 epoch=epoch,
                 lr=schedules.lr[step],
                 weight_decay=schedules.weight_decay[step],

@@ -46,7 +46,7 @@ def claim(
     inputs: Sequence[str | Path | None] = (),
     remedy: str = "Choose another --out, or add --overwrite to replace it.",
 ) -> None:
-    """Makes an output directory, or takes an empty one, and leaves the options of the command in it.
+    """Makes an output directory, or takes one that holds no results, and leaves the options of the command in it.
 
     Args:
         directory: the directory.
@@ -61,7 +61,8 @@ def claim(
     if directory.is_file():
         raise DinotoolsError("is a file, not a directory", directory, "Choose another --out.")
     try:
-        if directory.is_dir() and any(path.suffix != TEMPORARY for path in directory.iterdir()):
+        # options alone are what a command leaves that stopped before it had any result
+        if directory.is_dir() and any(p.suffix != TEMPORARY and p.name != OPTIONS for p in directory.iterdir()):
             if not overwrite:
                 raise DinotoolsError("the output directory is not empty", directory, remedy)
             _check_replaceable(directory, inputs)

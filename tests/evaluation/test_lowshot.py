@@ -129,6 +129,8 @@ def test_a_best_c_at_an_end_of_the_sweep_is_noted(digits):
         ({"fraction": (float("nan"),)}, "--fraction: nan"),
         ({"c": (0, 1)}, "--c"),
         ({"c": ()}, "--c"),
+        ({"c": (1, float("nan"))}, "--c"),
+        ({"c": (1, float("inf"))}, "--c"),
         ({"draws": 0}, "--draws"),
         ({"holdout": 0.7}, "--holdout"),
         ({"subset": "list.txt", "draws": 2}, "--draws: was given beside --subset"),

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from dinotools.models.zoo import ZOO, build_backbone, convnet_names
+from dinotools.configs.normalization import IMAGENET_MEAN, IMAGENET_STD
+from dinotools.models.zoo import ZOO, build_backbone, convnet_names, normalization_of
 from dinotools.runtime.errors import DinotoolsError
 
 RELEASES = "https://dl.fbaipublicfiles.com/dino"
@@ -91,3 +92,10 @@ def test_only_classifiers_are_convnets():
     names = convnet_names()
     assert "resnet50" in names
     assert not any("fasterrcnn" in name or "deeplab" in name for name in names)
+
+
+def test_a_network_without_a_normalisation_of_its_own_has_imagenets():
+    vit, _ = build_backbone("vit_micro", 16, 32)
+    assert normalization_of(vit) == (IMAGENET_MEAN, IMAGENET_STD)
+    vit.mean, vit.std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+    assert normalization_of(vit) == ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))

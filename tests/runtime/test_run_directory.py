@@ -65,3 +65,9 @@ def test_a_file_is_no_directory(tmp_path):
         claim(tmp_path / "out", "")
     with pytest.raises(DinotoolsError, match="cannot be written"):
         claim(tmp_path / "out" / "below", "")
+
+
+def test_options_without_results_are_replaced(tmp_path):
+    claim(tmp_path / "run", "a = 1")  # and then the command stopped: a checkpoint was damaged, say
+    claim(tmp_path / "run", "a = 2")
+    assert (tmp_path / "run" / "config.toml").read_text() == "a = 2"
