@@ -102,12 +102,12 @@ def _parameter(field: Field) -> inspect.Parameter:
 
 
 def _shown(field: Field) -> str | bool:
-    """The default as --help shows it; True leaves that to Typer."""
+    """The default as --help shows it; True leaves that to Typer, and nothing is shown where there is none."""
     if field.required:
         return "required"
-    if isinstance(field.default, tuple):
-        return ",".join(map(str, field.default))
-    return "none" if field.default is None else True
+    if field.default in (None, ()):
+        return False
+    return ",".join(map(str, field.default)) if isinstance(field.default, tuple) else True
 
 
 def _common_parameters(presets: list[str]) -> list[inspect.Parameter]:
