@@ -147,11 +147,7 @@ class Extractor:
     def _features(self, images: Tensor) -> Tensor:
         if len(images) == 0:
             return torch.empty(0, 0)
-        at_once = len(images)
-        if self.runtime.device.type == "cpu":
-            at_once = max(1, CPU_PIXELS // images[0, 0].numel())
-        with self.runtime.autocast():
-            features = torch.cat([self._network_of(part).float().cpu() for part in images.split(at_once)])
+        features = forward(self.network, images, self.view, self.runtime, at_once=len(images)).cpu()
         if not features.isfinite().all():
             raise RunFailed(
                 "the network's features are not finite",
@@ -159,9 +155,28 @@ class Extractor:
             )
         return features
 
-    def _network_of(self, images: Tensor) -> Tensor:
-        inputs = images.to(self.runtime.device, non_blocking=True)
-        return self.network(normalize(inputs, self.view.mean, self.view.std))
+
+def forward(network: nn.Module, images: Tensor, view: View, runtime: Runtime, *, at_once: int) -> Tensor:
+    """The features of a batch, in several passes where it is larger than the memory or the caches should hold.
+
+    Args:
+        network: a frozen one, so that passes do not see one another: maps (B, 3, H, W) to (B, D).
+        images: (B, 3, H, W) uint8, on the CPU.
+        view: its normalisation.
+        runtime: where to compute.
+        at_once: images of a pass, at most; on a CPU perhaps fewer.
+
+    Returns:
+        (B, D) float32, on the device.
+    """
+    if runtime.device.type == "cpu":
+        at_once = min(at_once, max(1, CPU_PIXELS // images[0, 0].numel()))
+    with runtime.autocast():
+        passes = [
+            network(normalize(part.to(runtime.device, non_blocking=True), view.mean, view.std)).float()
+            for part in images.split(at_once)
+        ]
+    return torch.cat(passes)
 
 
 def batches_of(positions: range, batch_size: int) -> list[range]:

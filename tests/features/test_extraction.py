@@ -7,7 +7,7 @@ from PIL import Image
 
 from dinotools.data.images import ImageFiles
 from dinotools.data.transforms import EvalTransform, normalize
-from dinotools.features.extraction import View, extract
+from dinotools.features.extraction import View, extract, forward
 from dinotools.models.vit import build_vit
 from dinotools.runtime.device import prepare
 from dinotools.runtime.errors import DinotoolsError
@@ -55,3 +55,18 @@ def test_unreadable_images_are_left_out_and_named(model, tmp_path):
     assert [name.endswith("3.png") for name in found.skipped] == [True]
     with pytest.raises(DinotoolsError, match="--max-bad"):
         extract(model, images, runtime, VIEW, max_bad=0.05)
+
+
+def test_passes_of_any_size_give_the_same_features(model):
+    images = torch.randint(0, 256, (7, 3, 32, 32), dtype=torch.uint8)
+    runtime = prepare("cpu", "auto", 0, 0)
+    model.eval()
+    seen = []
+    hook = model.register_forward_hook(lambda module, args, output: seen.append(len(output)))
+    with torch.no_grad():
+        whole = forward(model, images, VIEW, runtime, at_once=7)
+        parts = forward(model, images, VIEW, runtime, at_once=3)
+    hook.remove()
+    model.train()
+    assert seen == [7, 3, 3, 1]
+    torch.testing.assert_close(parts, whole, atol=1e-5, rtol=1e-5)

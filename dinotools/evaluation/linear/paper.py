@@ -23,7 +23,6 @@ from dinotools.configs.linear import LinearConfig
 from dinotools.data.images import BadImages
 from dinotools.data.sources import LabelledImages, open_labelled_splits
 from dinotools.data.training import CropBatch, EpochOrder, SingleView, TrainingImages, collate_crops
-from dinotools.data.transforms import normalize
 from dinotools.evaluation.linear.classifier import FILE, build_classifier, score
 from dinotools.evaluation.linear.inputs import open_probed, papers_pooling
 from dinotools.evaluation.linear.training import (
@@ -37,7 +36,7 @@ from dinotools.evaluation.linear.training import (
     save,
     train_step,
 )
-from dinotools.features.extraction import Features, View, extract
+from dinotools.features.extraction import Features, View, extract, forward
 from dinotools.features.network import settings_of
 from dinotools.metrics.classification import by_class
 from dinotools.models.zoo import ZOO
@@ -76,7 +75,8 @@ def run(config: LinearConfig, runtime: Runtime) -> Result:
     )
     bad = BadImages(config.max_bad, len(images))
     loader, steps_per_epoch = training_loader(config, runtime, images, state.epoch)
-    features = training_features(track(loader, "training", len(loader)), images, network, view, runtime, bad)
+    batches = track(loader, "training", len(loader))
+    features = training_features(batches, images, network, view, runtime, bad, config.batch_size)
     for record in train(state, features, steps_per_epoch, val):
         say(
             f"epoch {record['epoch']}/{config.epochs} · loss {record['train_loss']:.3f} · lr {record['lr']:.2e} · "
@@ -158,8 +158,11 @@ def training_features(
     view: View,
     runtime: Runtime,
     bad: BadImages,
+    at_once: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Features (B, D) float32 and labels (B,) of one batch after the other, on the device.
+
+    The network sees at_once images of a batch in one pass: 1024 would fill a large accelerator.
 
     Raises:
         DinotoolsError: too many unreadable images.
@@ -168,9 +171,7 @@ def training_features(
     for batch in batches:
         for unreadable in batch.bad:
             bad.add(unreadable)
-        inputs = normalize(batch.crops[0].to(runtime.device, non_blocking=True), view.mean, view.std)
-        with runtime.autocast():
-            features = network(inputs).float()
+        features = forward(network, batch.crops[0], view, runtime, at_once=at_once)
         yield features, labels[batch.indices].to(runtime.device)
 
 
