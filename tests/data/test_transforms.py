@@ -53,7 +53,11 @@ def test_normalize_stays_on_the_device(fake_cuda):
 
 
 @pytest.mark.parametrize("sizes", [(256, 224), (32, 32), (36, 32), (100, 120)])
-@pytest.mark.parametrize("image", [photos().load(0), photos().load(2), noise(32, 32), noise(255, 257)], ids=lambda image: f"{image.width}x{image.height}")
+@pytest.mark.parametrize(
+    "image",
+    [photos().load(0), photos().load(2), noise(32, 32), noise(255, 257)],
+    ids=lambda image: f"{image.width}x{image.height}",
+)
 def test_eval_transform_is_torchvisions(image, sizes):
     assert torch.equal(EvalTransform(*sizes)(image), official(*sizes)(image))
 
