@@ -3,8 +3,8 @@
 Images reach the network as for testing (shorter side 256, centre crop 224; no augmentation). Every learning rate is
 trained on every combination of n_last_blocks and avgpool_patchtokens with the paper's optimizer and schedule; a share
 of the training images of each class, on which nothing is ever trained, chooses among them, and only the chosen
-classifier's accuracy on the test images is the result; no table of the paper has its counterpart. Grid: DINOv2 (Oquab
-et al. 2023), appendix B.3, quoted in its issue 232; learning rates for 256 images a step.
+classifier's accuracy on the test images is the result; no table of the paper has its counterpart. Learning rates:
+those of DINOv2, as its issue 232 lists them, for 256 images a step.
 
     dinotools linear --protocol cached --ckpt dino_vits16 --data /datasets/imagenet --out probes/vits16
 """

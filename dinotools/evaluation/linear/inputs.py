@@ -18,7 +18,7 @@ from dinotools.models.checkpoints import LoadedBackbone
 from dinotools.runtime.errors import DinotoolsError
 
 WIDE = 768  # embed_dim of ViT-B
-GRID_BLOCKS = (1, 4)  # DINOv2 (Oquab et al. 2023), appendix B.3
+GRID_BLOCKS = (1, 4)  # as DINOv2's own linear evaluation
 AVGPOOL = {"false": (False,), "true": (True,)}
 
 
