@@ -23,8 +23,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from dinotools.data.images import ImageFiles
-from dinotools.data.transforms import EvalImages, normalize
-from dinotools.features.extraction import Extractor, View, batches_of
+from dinotools.data.transforms import EvalImages, EvalTransform, normalize
+from dinotools.features.extraction import Extractor, View
 from dinotools.models.zoo import build_backbone
 from dinotools.runtime import device
 
@@ -58,16 +58,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_photos(Path(folder), options.images)
         images = ImageFiles.in_folder(folder)
-        samples = EvalImages(images)
+        samples = EvalImages(images, EvalTransform())
         decoded = torch.stack([normalize(samples[i].image) for i in range(len(images))]).to(runtime.device)  # type: ignore[union-attr]
         bare: dict[int, list[float]] = {size: [] for size in BATCH_SIZES}
         ours, waits = [], []
         for _ in range(options.rounds):
             for size in BATCH_SIZES:
                 bare[size].append(bare_loop(network, decoded, size))
-            extractor = Extractor(network, images, runtime, View())
+            extractor = Extractor(network, images, runtime, View(EvalTransform()))
             started = time.perf_counter()
-            for _ in extractor.run(batches_of(range(len(images)), 128), "photos"):
+            for _ in extractor.run([range(len(images))], 128, "photos"):
                 pass
             ours.append(time.perf_counter() - started)
             waits.append(extractor.data_wait)

@@ -68,6 +68,19 @@ class FeatureOptions(BackboneOptions, LabelledDataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DescriptorOptions(BackboneOptions):
+    """Vectors of whole images, for searching."""
+
+    batch_size: Annotated[int, Opt("images of one shape per forward pass", "Features")] = 32
+    max_bad: Annotated[
+        float, Opt("share of unreadable images to skip, where no ground truth counts on them", "Features")
+    ] = 0.01
+    cache: Annotated[
+        Path | None, Opt("folder in which vectors are kept, and found again by later commands", "Features")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ResultOptions:
     """Where a measurement is written."""
 

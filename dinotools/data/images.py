@@ -227,6 +227,8 @@ class BadImages:
     def check(self, count: int, where: object, reason: str = "") -> None:
         """Raises DinotoolsError if so many unreadable images are too many; reason begins its message."""
         tolerated = min(self.limit * self.total + 1e-9, self.total - 1)  # 0.29 * 100 is 28.999...
+        if count > tolerated and self.limit == 0:
+            raise DinotoolsError(f"{reason}every image counts here", where, "Repair it, or copy it again.")
         if count > tolerated:
             raise DinotoolsError(
                 f"{reason}that makes {count} unreadable of {self.total:,} images, more than --max-bad {self.limit:g} "

@@ -1,14 +1,16 @@
-"""From an RGB image to what a frozen network sees: resize, centre crop, normalise.
+"""From an RGB image to what a frozen network sees: resize, perhaps crop, normalise.
 
-Source: DINO, section 4.1 (k-NN and linear evaluation); official ``eval_knn.py``. Images travel as uint8, a quarter of
-the bytes of float32, and are normalised a batch at a time where the network is.
+``EvalTransform``: k-NN and linear evaluation (DINO, section 4.1; official ``eval_knn.py``). ``Shrink``: retrieval
+(``eval_image_retrieval.py``). ``Square``: copy detection (``eval_copy_detection.py``). Images travel as uint8, a
+quarter of the bytes of float32, and are normalised a batch at a time where the network is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import groupby
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -39,6 +41,13 @@ def normalize(images: Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequen
     return normalized
 
 
+class ImageTransform(Protocol):
+    """Turns an image into pixels; a frozen dataclass, whose fields say in ``index.json`` what was done."""
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """RGB image of any size -> (3, height, width) uint8."""
+
+
 @dataclass(frozen=True)
 class EvalTransform:
     """Shorter side to resize_size (bicubic), then the centre; what is smaller than crop_size gets a black rim.
@@ -61,37 +70,88 @@ class EvalTransform:
 
 
 @dataclass(frozen=True)
+class Shrink:
+    """The whole image, shrunk until its longer side fits (Lanczos); what is smaller stays as it is.
+
+    Args:
+        longer_side: after shrinking, in pixels, at most.
+    """
+
+    longer_side: int
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """RGB image of any size -> (3, height, width) uint8."""
+        small = image.copy()
+        small.thumbnail((self.longer_side, self.longer_side), Image.Resampling.LANCZOS)
+        return to_uint8_tensor(small)
+
+
+@dataclass(frozen=True)
+class Square:
+    """The whole image as a square (bicubic), whatever its shape.
+
+    Args:
+        square_side: in pixels.
+    """
+
+    square_side: int
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """RGB image of any size -> (3, square_side, square_side) uint8."""
+        return to_uint8_tensor(image.resize((self.square_side, self.square_side), Image.Resampling.BICUBIC))
+
+
+@dataclass(frozen=True)
 class EvalSample:
-    """One image (3, crop_size, crop_size) uint8, its label (-1 without classes) and its index in the source."""
+    """One image (3, height, width) uint8, its label (-1 without classes) and its index in the source."""
 
     image: Tensor
     label: int
     index: int
 
 
-class EvalBatch(NamedTuple):
-    """Images (B, 3, crop_size, crop_size) uint8, labels (B,) and indices (B,) int64, and what could not be read.
-
-    B may be smaller than the batch size, even 0, where images are unreadable.
-    """
+class Alike(NamedTuple):
+    """Images of one shape (B, 3, height, width) uint8, B >= 1, and their labels and indices (B,) int64."""
 
     images: Tensor
     labels: Tensor
     indices: Tensor
+
+
+class EvalBatch(NamedTuple):
+    """The readable images of a batch, those of one shape side by side, and what could not be read.
+
+    The pixels of all images are one tensor: many small ones would cost a file descriptor each on their way from a
+    reader process.
+    """
+
+    pixels: Tensor  # (any number,) uint8
+    shapes: list[torch.Size]  # (3, height, width) of each image
+    labels: Tensor  # (B,) int64
+    indices: Tensor  # (B,) int64
     bad: list[UnreadableImage]
+
+    def by_shape(self) -> Iterator[Alike]:
+        """Views of the pixels, one per shape."""
+        image = pixel = 0
+        for shape, group in groupby(self.shapes):
+            count = len(list(group))
+            images = self.pixels[pixel : pixel + count * shape.numel()].view(count, *shape)
+            yield Alike(images, self.labels[image : image + count], self.indices[image : image + count])
+            image, pixel = image + count, pixel + count * shape.numel()
 
 
 class EvalImages(Dataset["EvalSample | UnreadableImage"]):
-    """The images of a source, resized and centre-cropped; an item that cannot be read is its UnreadableImage.
+    """The images of a source, transformed; an item that cannot be read is its UnreadableImage.
 
     Args:
         source: the images.
-        resize_size: shorter side after resizing, in pixels.
-        crop_size: side of the centre crop.
+        transform: what makes them a network's input.
+        least: pixels that a side must have afterwards, for the network to see anything.
     """
 
-    def __init__(self, source: ImageSource, resize_size: int = 256, crop_size: int = 224) -> None:
-        self.source, self.transform = source, EvalTransform(resize_size, crop_size)
+    def __init__(self, source: ImageSource, transform: ImageTransform, least: int = 1) -> None:
+        self.source, self.transform, self.least = source, transform, least
 
     def __len__(self) -> int:
         """Number of images."""
@@ -100,18 +160,25 @@ class EvalImages(Dataset["EvalSample | UnreadableImage"]):
     def __getitem__(self, index: int) -> EvalSample | UnreadableImage:
         """One sample, or why there is none."""
         try:
-            image = self.source.load(index)
+            image = self.transform(self.source.load(index))
         except UnreadableImage as error:
             return error
+        height, width = image.shape[1:]
+        if min(height, width) < self.least:
+            too_small = f"{width} x {height} pixels after resizing, and the network needs {self.least} a side"
+            return UnreadableImage(self.source.name(index), too_small)
         label = -1 if self.source.labels is None else int(self.source.labels[index])
-        return EvalSample(self.transform(image), label, index)
+        return EvalSample(image, label, index)
 
 
-def collate_readable(items: list[EvalSample | UnreadableImage]) -> EvalBatch:
-    """Stacks the samples and sets the unreadable images apart; without any sample, images are (0,)."""
+def collate_by_shape(items: list[EvalSample | UnreadableImage]) -> EvalBatch:
+    """Packs the samples, those of one shape side by side, and sets the unreadable images apart."""
     good = [item for item in items if not isinstance(item, UnreadableImage)]
+    good.sort(key=lambda sample: sample.image.shape)
+    pixels = [sample.image.flatten() for sample in good]
     return EvalBatch(
-        images=torch.stack([sample.image for sample in good]) if good else torch.empty(0, dtype=torch.uint8),
+        pixels=torch.cat(pixels) if good else torch.empty(0, dtype=torch.uint8),
+        shapes=[sample.image.shape for sample in good],
         labels=torch.tensor([sample.label for sample in good], dtype=torch.int64),
         indices=torch.tensor([sample.index for sample in good], dtype=torch.int64),
         bad=[item for item in items if isinstance(item, UnreadableImage)],

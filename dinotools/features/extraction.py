@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +15,14 @@ from torch.utils.data import DataLoader
 from dinotools.configs.normalization import IMAGENET_MEAN, IMAGENET_STD
 from dinotools.data.images import BadImages
 from dinotools.data.sources import ImageSource
-from dinotools.data.transforms import EvalImages, collate_readable, normalize
+from dinotools.data.transforms import (
+    Alike,
+    EvalBatch,
+    EvalImages,
+    ImageTransform,
+    collate_by_shape,
+    normalize,
+)
 from dinotools.runtime.console import track
 from dinotools.runtime.device import Runtime
 from dinotools.runtime.errors import RunFailed
@@ -67,20 +75,20 @@ class View:
     """How an image reaches the network.
 
     Args:
-        resize_size: shorter side after the bicubic resize, in pixels.
-        crop_size: side of the centre crop, in pixels.
+        transform: what becomes of its pixels.
         mean: of the normalisation, per channel, for values from 0 to 1.
         std: the same.
+        least: pixels that a side must have after the transform.
     """
 
-    resize_size: int = 256
-    crop_size: int = 224
+    transform: ImageTransform
     mean: Sequence[float] = IMAGENET_MEAN
     std: Sequence[float] = IMAGENET_STD
+    least: int = 1
 
 
 class Extracted(NamedTuple):
-    """Of one batch: features (B, D) float32, labels and positions (B,) int64, on the CPU; B may be 0."""
+    """Of some images: features (B, D) float32, labels and ascending positions (B,) int64, on the CPU; B may be 0."""
 
     features: Tensor
     labels: Tensor
@@ -91,7 +99,7 @@ class Extractor:
     """Runs images through a network, in eval mode, and says how long it waited for them.
 
     Args:
-        network: maps (B, 3, crop_size, crop_size) to (B, D).
+        network: maps (B, 3, H, W) to (B, D).
         images: the data set.
         runtime: where to compute, and how many processes read.
         view: how an image reaches the network.
@@ -111,49 +119,115 @@ class Extractor:
         return 100 * self.waited / max(self.elapsed, 1e-9)
 
     @torch.inference_mode()
-    def run(self, batches: Sequence[range], name: str) -> Generator[Extracted, None, None]:
-        """Yields one ``Extracted`` per batch of positions.
+    def run(self, parts: Sequence[range], batch_size: int, name: str) -> Generator[Extracted, None, None]:
+        """Yields one ``Extracted`` per part of the data set, whose images it batches by their shapes.
 
         Args:
-            batches: positions in the data set.
+            parts: positions in the data set.
+            batch_size: images of a forward pass.
             name: what the progress bar calls the images.
 
         Raises:
             DinotoolsError: more unreadable images than max_bad.
-            RunFailed: a feature is not finite.
+            RunFailed: a feature is not finite, or has no dimensions.
         """
+        batches = [batches_of(part, batch_size) for part in parts]
         loader = DataLoader(
-            EvalImages(self.images, resize_size=self.view.resize_size, crop_size=self.view.crop_size),
-            batch_sampler=[list(batch) for batch in batches],
+            EvalImages(self.images, self.view.transform, self.view.least),
+            batch_sampler=[list(batch) for part in batches for batch in part],
             num_workers=self.runtime.workers,
-            collate_fn=collate_readable,
+            collate_fn=collate_by_shape,
             pin_memory=self.runtime.device.type == "cuda",
             generator=torch.Generator(),  # the loader must not draw from the generator that training uses
         )
         was_training = self.network.training
         self.network.eval()
-        started = asked = time.monotonic()
+        started = time.monotonic()
+        loaded = self._timed(track(loader, f"features of {name}", total=len(loader)))
         try:
-            for batch in track(loader, f"features of {name}", total=len(batches)):
-                self.waited += time.monotonic() - asked
-                for unreadable in batch.bad:
-                    self.bad.add(unreadable)
-                yield Extracted(self._features(batch.images), batch.labels, batch.indices)
-                asked = time.monotonic()
+            for part in batches:
+                yield self._extract(islice(loaded, len(part)), batch_size)
         finally:
+            loaded.close()
             self.elapsed += time.monotonic() - started
             self.network.train(was_training)
 
-    def _features(self, images: Tensor) -> Tensor:
-        if len(images) == 0:
-            return torch.empty(0, 0)
-        features = forward(self.network, images, self.view, self.runtime, at_once=len(images)).cpu()
+    def _timed(self, batches: Iterator[EvalBatch]) -> Generator[EvalBatch, None, None]:
+        asked = time.monotonic()
+        for batch in batches:
+            self.waited += time.monotonic() - asked
+            yield batch
+            asked = time.monotonic()
+
+    def _extract(self, batches: Iterable[EvalBatch], batch_size: int) -> Extracted:
+        """Features of the images of a part, in the order of their positions."""
+        found = []
+        queue = SameShape(batch_size)
+        for batch in batches:
+            for unreadable in batch.bad:
+                self.bad.add(unreadable)
+            for alike in batch.by_shape():
+                found += [self._features(ready) for ready in queue.add(alike)]
+        found += [self._features(rest) for rest in queue.rest()]
+        if not found:
+            return Extracted(torch.empty(0, 0), torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
+        features, labels, indices = (torch.cat(column) for column in zip(*found, strict=True))
+        if (indices[1:] > indices[:-1]).all():
+            return Extracted(features, labels, indices)  # uncopied
+        order = indices.argsort()
+        return Extracted(features[order], labels[order], indices[order])
+
+    def _features(self, alike: Alike) -> Extracted:
+        features = forward(self.network, alike.images, self.view, self.runtime, at_once=len(alike.images)).cpu()
         if not features.isfinite().all():
             raise RunFailed(
                 "the network's features are not finite",
                 remedy="Use --precision fp32; if that does not help, its weights are damaged.",
             )
-        return features
+        if features.shape[1] == 0:
+            raise RunFailed("the network's features have no dimensions", remedy="Give another network.")
+        return Extracted(features, alike.labels, alike.indices)
+
+
+class SameShape:
+    """Collects images until a batch of one shape is full.
+
+    Args:
+        batch_size: images of a full batch.
+        held_bytes: pixels that may wait; beyond, the shape with the most of them goes first.
+    """
+
+    def __init__(self, batch_size: int, held_bytes: int = 2**28) -> None:
+        self.batch_size, self.held_bytes = batch_size, held_bytes
+        self._waiting: dict[torch.Size, list[Alike]] = {}
+
+    def add(self, alike: Alike) -> Iterator[Alike]:
+        """Takes images, and yields the batches that are ready."""
+        shape = alike.images.shape[1:]
+        waiting = [*self._waiting.pop(shape, []), alike]
+        if sum(len(some.images) for some in waiting) >= self.batch_size:
+            together = _joined(waiting)
+            for start in range(0, len(together.images) - self.batch_size + 1, self.batch_size):
+                yield Alike(*(column[start : start + self.batch_size] for column in together))
+            rest = len(together.images) % self.batch_size
+            waiting = [Alike(*(column[-rest:] for column in together))] if rest else []
+        if waiting:
+            last = waiting.pop()  # copied: a view would keep the whole of a reader's batch in memory
+            self._waiting[shape] = [*waiting, Alike(last.images.clone(), last.labels, last.indices)]
+        while sum(map(self._bytes, self._waiting)) > self.held_bytes:
+            yield _joined(self._waiting.pop(max(self._waiting, key=self._bytes)))
+
+    def rest(self) -> Iterator[Alike]:
+        """What still waits, shape by shape."""
+        while self._waiting:
+            yield _joined(self._waiting.popitem()[1])
+
+    def _bytes(self, shape: torch.Size) -> int:
+        return sum(alike.images.nbytes for alike in self._waiting[shape])
+
+
+def _joined(parts: list[Alike]) -> Alike:
+    return parts[0] if len(parts) == 1 else Alike(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 def forward(network: nn.Module, images: Tensor, view: View, runtime: Runtime, *, at_once: int) -> Tensor:
@@ -196,13 +270,12 @@ def extract(
 ) -> Features:
     """The features of a whole data set, in memory.
 
-    Args: as for ``Extractor`` and its ``run``; batch_size counts the images of a forward pass.
+    Args: as for ``Extractor`` and its ``run``.
 
     Raises:
         DinotoolsError: more unreadable images than max_bad.
-        RunFailed: a feature is not finite.
+        RunFailed: a feature is not finite, or has no dimensions.
     """
     extractor = Extractor(network, images, runtime, view, max_bad)
-    batches = [batch for batch in extractor.run(batches_of(range(len(images)), batch_size), name) if len(batch.labels)]
-    features, labels, indices = (torch.cat(column) for column in zip(*batches, strict=True))
-    return Features((features,), labels, indices, tuple(extractor.bad.names))
+    [found] = extractor.run([range(len(images))], batch_size, name)
+    return Features((found.features,), found.labels, found.indices, tuple(extractor.bad.names))

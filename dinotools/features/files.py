@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from dinotools.data.oxford_paris import CroppedFiles
 from dinotools.data.sources import ImageSource
-from dinotools.features.extraction import Extracted, Extractor, Features, batches_of
+from dinotools.features.extraction import Extracted, Extractor, Features
 from dinotools.runtime import distributed
 from dinotools.runtime.errors import DinotoolsError, RunFailed
 from dinotools.runtime.run_directory import TEMPORARY, write_atomically
@@ -34,6 +35,8 @@ FORMAT = 1
 def fingerprint(images: ImageSource) -> str:
     """A hash of names, labels and, of files, size and time of change: another data set has another one."""
     digest = hashlib.sha256()
+    if isinstance(images, CroppedFiles):  # other images by the same names
+        digest.update(repr(images.boxes).encode())
     for i in range(len(images)):
         name = images.name(i)
         label = None if images.labels is None else int(images.labels[i])
@@ -155,24 +158,20 @@ def _write_shards(folder: Path, extractor: Extractor, name: str, batch_size: int
     if not missing:
         return 0
     ranges = [_positions(index, shard) for shard in missing]
-    batches = extractor.run([batch for r in ranges for batch in batches_of(r, batch_size)], name)
-    for shard, positions in zip(missing, ranges, strict=True):
-        n_batches = -(-len(positions) // batch_size)
-        extracted = [next(batches) for _ in range(n_batches)]
+    found = extractor.run(ranges, batch_size, name)
+    for shard, positions, extracted in zip(missing, ranges, found, strict=True):
         _write_shard(folder, shard, extracted, positions, extractor, dtype)
-    batches.close()
     return sum(map(len, ranges))
 
 
 def _write_shard(
-    folder: Path, shard: int, extracted: list[Extracted], positions: range, extractor: Extractor, dtype: np.dtype[Any]
+    folder: Path, shard: int, extracted: Extracted, positions: range, extractor: Extractor, dtype: np.dtype[Any]
 ) -> None:
-    kept = [batch for batch in extracted if len(batch.labels)]
     with np.errstate(over="ignore"):
-        rows = np.concatenate([batch.features.numpy().astype(dtype) for batch in kept]) if kept else np.empty((0, 0))
+        rows = extracted.features.numpy().astype(dtype)
     if not np.isfinite(rows).all():
         raise RunFailed(f"features exceed the range of {dtype}", folder, "Extract with --dtype float32.")
-    read = {int(i) for batch in kept for i in batch.indices}
+    read = set(extracted.indices.tolist())
     skipped = {str(i): extractor.images.name(i) for i in positions if i not in read}
     text = json.dumps({"rows": len(rows), "skipped": skipped})
     _write(_shard(folder, shard).with_suffix(".json"), lambda path: path.write_text(text, encoding="utf-8"))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from typing import Any, cast
 
 from dinotools.configs.shared import BackboneOptions, LabelledDataOptions
+from dinotools.data.transforms import EvalTransform
 from dinotools.features.extraction import View
 from dinotools.features.pooling import PooledBackbone, Pooling
 from dinotools.models.checkpoints import PIXELS, RANDOM, LoadedBackbone, load_backbone
@@ -36,7 +38,7 @@ def open_network(
         "crop_size",
         "Use a larger crop.",
     )
-    view = View(data_options.resize_size, crop_size, backbone.mean, backbone.std)
+    view = View(EvalTransform(data_options.resize_size, crop_size), backbone.mean, backbone.std)
     return backbone, PooledBackbone(backbone.model, pooling), view
 
 
@@ -50,8 +52,7 @@ def settings_of(
         "arch": backbone.arch,
         "patch_size": backbone.patch_size,
         "seed": seed if backbone.sha256 is None else None,
-        "resize_size": view.resize_size,
-        "crop_size": view.crop_size,
+        **dataclasses.asdict(cast(Any, view.transform)),
         "mean": list(view.mean),
         "std": list(view.std),
         "pooling": str(pooling),

@@ -20,6 +20,7 @@ from torch import Tensor
 from dinotools.configs.shared import FeatureOptions
 from dinotools.data.images import ImageSource
 from dinotools.data.sources import SelectedImages, open_labelled_splits
+from dinotools.data.transforms import EvalTransform
 from dinotools.features import files
 from dinotools.features.extraction import Extractor, Features, View, extract
 from dinotools.features.network import check_sizes, open_network, settings_of
@@ -250,7 +251,7 @@ def _check_checkpoint(config: FeatureOptions, index: dict[str, Any], folder: Pat
     assert config.ckpt is not None
     named = load_backbone(config.ckpt, key=config.key, arch=config.arch, patch_size=config.patch_size)
     stored = index["settings"]
-    found = settings_of(named, View(), Pooling(), seed)
+    found = settings_of(named, View(EvalTransform()), Pooling(), seed)
     if any(found[name] != stored[name] for name in ("sha256", "key", "arch", "patch_size", "seed")):
         raise DinotoolsError(
             f"holds features of another checkpoint, {index['checkpoint']['source']}",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 from dinotools.configs.pretraining import PretrainConfig
 from dinotools.data.sources import ImageSource
+from dinotools.data.transforms import EvalTransform
 from dinotools.evaluation.knn import knn_accuracy
 from dinotools.features.extraction import View, extract
 from dinotools.models.zoo import normalization_of
@@ -16,10 +16,10 @@ from dinotools.runtime.device import Runtime
 TEMPERATURE = 0.07  # of the k-NN votes, the paper's
 
 
-def knn_view(config: PretrainConfig) -> View:
+def knn_transform(config: PretrainConfig) -> EvalTransform:
     """The k-NN's images: of a global crop's size; resized in the paper's proportion of 256 to 224 if not told."""
     crop = config.global_crop_size
-    return View(config.knn_resize_size or round(crop * 256 / 224), crop)
+    return EvalTransform(config.knn_resize_size or round(crop * 256 / 224), crop)
 
 
 def knn_of(
@@ -34,7 +34,7 @@ def knn_of(
         runtime: where to compute.
     """
     mean, std = normalization_of(state.teacher.backbone)
-    view = dataclasses.replace(knn_view(config), mean=mean, std=std)
+    view = View(knn_transform(config), mean, std)
     scores = {}
     for name, network in (("teacher", state.teacher), ("student", state.student)):
         train, val = (

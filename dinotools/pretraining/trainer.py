@@ -24,14 +24,13 @@ from dinotools.data.augment import MultiCrop
 from dinotools.data.images import BadImages
 from dinotools.data.sources import ImageSource, open_images, open_labelled_splits
 from dinotools.data.training import CropBatch, EpochOrder, TrainingImages, collate_crops
-from dinotools.data.transforms import normalize
+from dinotools.data.transforms import EvalTransform, normalize
 from dinotools.evaluation.knn import check_neighbours
-from dinotools.features.extraction import View
 from dinotools.models.vit import SIZES
 from dinotools.models.zoo import normalization_of
 from dinotools.pretraining import checkpointing
 from dinotools.pretraining.checks import check_config, check_images
-from dinotools.pretraining.monitor import knn_of, knn_view
+from dinotools.pretraining.monitor import knn_of, knn_transform
 from dinotools.pretraining.networks import build_state
 from dinotools.pretraining.schedules import Schedules
 from dinotools.pretraining.step import NOT_FINITE_REMEDY, TrainingState, train_step
@@ -217,6 +216,6 @@ def result_of(config: PretrainConfig, runtime: Runtime, n_images: int, bad: BadI
 
 def knn_command(config: PretrainConfig) -> str:
     """The command that measures the run's teacher at the size it was trained for."""
-    view = knn_view(config)
-    flags = "" if view == View() else f" --resize-size {view.resize_size} --crop-size {view.crop_size}"
+    used = knn_transform(config)
+    flags = "" if used == EvalTransform() else f" --resize-size {used.resize_size} --crop-size {used.crop_size}"
     return f"dinotools knn --ckpt {config.out} --data {config.knn_data or config.data}{flags}"

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from dinotools.data.images import ImageFiles
 from dinotools.data.samples import Digits, photos
-from dinotools.data.transforms import EvalImages, EvalTransform, collate_readable, normalize, to_uint8_tensor
+from dinotools.data.transforms import EvalImages, EvalTransform, collate_by_shape, normalize, to_uint8_tensor
 
 
 def noise(width: int, height: int) -> Image.Image:
@@ -82,12 +82,12 @@ def test_a_line_of_pixels_does_not_fill_the_memory():
 
 
 def test_samples_labels_and_indices():
-    digits = EvalImages(Digits("val"), resize_size=32, crop_size=28)
+    digits = EvalImages(Digits("val"), EvalTransform(32, 28))
     assert len(digits) == 397
     sample = digits[5]
     assert sample.image.shape == (3, 28, 28)
     assert (sample.label, sample.index) == (digits.source.labels[5], 5)
-    assert EvalImages(photos())[0].label == -1
+    assert EvalImages(photos(), EvalTransform())[0].label == -1
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -98,11 +98,12 @@ def test_unreadable_images_are_set_apart(tmp_path, workers):
     (tmp_path / "a" / "1.png").write_text("no image")
     (tmp_path / "b" / "4.png").touch()
     (tmp_path / "b" / "5.png").touch()
-    images = EvalImages(ImageFiles.in_folder(tmp_path), 8, 8)
-    batches = list(DataLoader(images, batch_size=2, num_workers=workers, collate_fn=collate_readable))
+    images = EvalImages(ImageFiles.in_folder(tmp_path), EvalTransform(8, 8))
+    batches = list(DataLoader(images, batch_size=2, num_workers=workers, collate_fn=collate_by_shape))
     assert [batch.indices.tolist() for batch in batches] == [[0], [2, 3], []]
     assert [batch.labels.tolist() for batch in batches] == [[0], [0, 1], []]
-    assert [batch.images.shape for batch in batches] == [(1, 3, 8, 8), (2, 3, 8, 8), (0,)]
+    found = [[alike.images.shape for alike in batch.by_shape()] for batch in batches]
+    assert found == [[(1, 3, 8, 8)], [(2, 3, 8, 8)], []]
     assert all(batch.indices.dtype == batch.labels.dtype == torch.int64 for batch in batches)
     bad = [image for batch in batches for image in batch.bad]
     assert [image.path for image in bad] == [str(tmp_path / name) for name in ("a/1.png", "b/4.png", "b/5.png")]

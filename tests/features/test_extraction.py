@@ -12,7 +12,7 @@ from dinotools.models.vit import build_vit
 from dinotools.runtime.device import prepare
 from dinotools.runtime.errors import DinotoolsError
 
-VIEW = View(resize_size=36, crop_size=32)
+VIEW = View(EvalTransform(36, 32))
 
 
 @pytest.fixture(scope="module")

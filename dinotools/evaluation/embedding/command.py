@@ -26,7 +26,7 @@ from dinotools.configs import files
 from dinotools.configs.embedding import EmbedConfig
 from dinotools.data.images import ImageSource
 from dinotools.data.sources import SelectedImages
-from dinotools.data.transforms import EvalBatch, EvalImages, collate_readable
+from dinotools.data.transforms import EvalBatch, EvalImages, EvalTransform, collate_by_shape
 from dinotools.evaluation.embedding.patches import map_patches
 from dinotools.evaluation.embedding.points import OpenSplit, Points, classes_as_points, images_as_points, open_split
 from dinotools.evaluation.embedding.projection import RECIPES, Tsne, kept_neighbours, pca, recipe, tsne
@@ -145,19 +145,20 @@ def draw(config: EmbedConfig, split: OpenSplit, points: Points, found: Projected
 
 def thumbnails(images: ImageSource, positions: np.ndarray, runtime: Runtime) -> list[np.ndarray | None]:
     """The middle of some images, as (64, 64, 3) uint8; None for those that cannot be read (any more)."""
-    chosen = EvalImages(SelectedImages(images, positions.tolist()), scatter.TILE, scatter.TILE)
+    chosen = EvalImages(SelectedImages(images, positions.tolist()), EvalTransform(scatter.TILE, scatter.TILE))
     loader = DataLoader(
         chosen,
         batch_size=64,
         num_workers=runtime.workers,
-        collate_fn=collate_readable,
+        collate_fn=collate_by_shape,
         generator=torch.Generator(),  # leaves torch's own alone
     )
     found: list[np.ndarray | None] = [None] * len(positions)
     batch: EvalBatch
     for batch in console.track(loader, "thumbnails", total=len(loader)):
-        for index, image in zip(batch.indices.tolist(), batch.images, strict=True):
-            found[index] = image.permute(1, 2, 0).numpy()
+        for alike in batch.by_shape():
+            for index, image in zip(alike.indices.tolist(), alike.images, strict=True):
+                found[index] = image.permute(1, 2, 0).numpy()
     return found
 
 

@@ -18,7 +18,6 @@ from dinotools.configs import files
 from dinotools.configs.embedding import EmbedConfig
 from dinotools.data.images import ImageFiles, ImageSource
 from dinotools.data.sources import open_images
-from dinotools.data.transforms import EvalTransform
 from dinotools.evaluation.embedding.projection import pca
 from dinotools.features.extraction import extract
 from dinotools.features.network import check_sizes, open_network
@@ -110,14 +109,13 @@ def map_patches(config: EmbedConfig) -> Result:
         max_bad=config.max_bad,
         name="patches",
     )
-    side = view.crop_size // backbone.patch_size
+    side = config.crop_size // backbone.patch_size
     tokens = found.tensor().reshape(len(found) * side**2, -1)
     rgb, explained = colours(tokens.numpy())
     maps = enlarge(rgb.reshape(-1, side, side, 3), backbone.patch_size)
     for name, pixels in zip(file_names([images.name(int(i)) for i in found.indices]), maps, strict=True):
         save(pixels, config.out / name)
-    transform = EvalTransform(view.resize_size, view.crop_size)
-    shown = [transform(images.load(int(i))).permute(1, 2, 0).numpy() for i in found.indices[:PICTURED]]
+    shown = [view.transform(images.load(int(i))).permute(1, 2, 0).numpy() for i in found.indices[:PICTURED]]
     covered = [image[: side * backbone.patch_size, : side * backbone.patch_size] for image in shown]
     figures.save(figures.pairs(covered, list(maps[:PICTURED])), config.out / OVERVIEW)
     return Result(

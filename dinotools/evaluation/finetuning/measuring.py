@@ -38,10 +38,10 @@ class Measured(NamedTuple):
 def measure(config: FinetuneConfig, runtime: Runtime, state: TrainingState, images: LabelledImages) -> Measured:
     """Accuracy on the test images, resized and centre-cropped."""
     extractor = Extractor(state.measured, images, runtime, state.view, config.max_bad)
-    batches = batches_of(range(len(images)), max(config.batch_size // config.accumulate, 1))
+    batch_size = max(config.batch_size // config.accumulate, 1)
     found = [
         (batch.features.topk(min(TOP, len(state.classes))).indices, batch.labels)
-        for batch in extractor.run(batches, "the test images")
+        for batch in extractor.run(batches_of(range(len(images)), batch_size), batch_size, "the test images")
         if len(batch.labels)
     ]
     ranking, labels = (torch.cat(column) for column in zip(*found, strict=True))
