@@ -33,6 +33,32 @@ def build_convnet(name: str) -> tuple[nn.Module, int]:
     return model, shape[-1]
 
 
+def has_feature_map(convnet: nn.Module) -> bool:
+    """Whether a network averages a feature map and does nothing more, as torchvision's ResNets do.
+
+    So do its RegNets, EfficientNets and MobileNetV3s. Those that pool with a function instead of a module (DenseNet,
+    MobileNetV2, ShuffleNet) or into several cells (VGG) do not show such a map.
+    """
+    pool = getattr(convnet, "avgpool", None)
+    return isinstance(pool, nn.AdaptiveAvgPool2d) and pool.output_size in (1, (1, 1))
+
+
+def last_feature_map(convnet: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """What the average pool of a network averages: (B, 3, H, W) -> (B, D, h, w); of a ResNet, h is H / 32, rounded up.
+
+    Args:
+        convnet: a network that ``has_feature_map``.
+        images: normalised.
+    """
+    maps: list[torch.Tensor] = []
+    hook = convnet.get_submodule("avgpool").register_forward_pre_hook(lambda module, args: maps.append(args[0]))
+    try:
+        convnet(images)
+    finally:
+        hook.remove()
+    return maps[0]
+
+
 def _input_shape(layer: nn.Identity, model: nn.Module) -> torch.Size:
     """What one 224x224 image has become when it reaches a layer of the model."""
     shapes: list[torch.Size] = []

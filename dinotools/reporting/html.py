@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,39 +67,48 @@ def document(title: str, lead: str, body: str, footer: str, *, style: str = "") 
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(title)}</title>
+<title>{text(title)}</title>
 <link rel="icon" href="data:,">
 <style>{STYLE}{style}</style>
 </head>
 <body>
-<h1>{html.escape(title)}</h1>
-<p class="lead">{html.escape(lead)}</p>
+<h1>{text(title)}</h1>
+<p class="lead">{text(lead)}</p>
 {body}
-<footer><p>{html.escape(footer)}</p></footer>
+<footer><p>{text(footer)}</p></footer>
 </body>
 </html>
 """
 
 
-def _section(section: Section) -> str:
-    parts = [f"<h2>{html.escape(section.title)}</h2>"]
-    if section.text:
-        parts.append(f"<p>{html.escape(section.text)}</p>")
-    if section.rows:
-        parts.append(_table(section.rows))
-    parts += [_picture(path, text) for path, text in section.pictures]
-    if section.commands:
-        parts.append(f"<pre>{html.escape(section.commands)}</pre>")
-    return "\n".join(parts)
+def text(value: str) -> str:
+    """Any string as text of a page, or as the value of a quoted attribute.
+
+    Lone surrogates, by which Python spells the bytes of a file name that are no UTF-8, become replacement characters.
+    """
+    return html.escape(re.sub("[\ud800-\udfff]", "\ufffd", value))
 
 
-def _table(rows: Sequence[dict[str, Any]]) -> str:
-    head = "".join(f"<th>{html.escape(column)}</th>" for column in rows[0])
-    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell(v))}</td>' for v in row.values())}</tr>" for row in rows)
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows of the same columns as a table that scrolls sideways where it is too wide."""
+    head = "".join(f"<th>{text(column)}</th>" for column in rows[0])
+    body = "".join(f"<tr>{''.join(f'<td>{text(cell(v))}</td>' for v in row.values())}</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _picture(path: Path, text: str) -> str:
+def _section(section: Section) -> str:
+    parts = [f"<h2>{text(section.title)}</h2>"]
+    if section.text:
+        parts.append(f"<p>{text(section.text)}</p>")
+    if section.rows:
+        parts.append(table(section.rows))
+    parts += [_picture(path, alternative) for path, alternative in section.pictures]
+    if section.commands:
+        parts.append(f"<pre>{text(section.commands)}</pre>")
+    return "\n".join(parts)
+
+
+def _picture(path: Path, alternative: str) -> str:
     data = base64.b64encode(path.read_bytes()).decode()
-    alt = html.escape(text, quote=True)
+    alt = text(alternative)
     return f'<figure><img src="data:image/png;base64,{data}" alt="{alt}"><figcaption>{alt}</figcaption></figure>'

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from PIL import Image
 
 from dinotools.reporting.html import document
 from dinotools.reporting.palette import marks
+from dinotools.reporting.thumbnails import jpeg
 
 TILE = 64  # side of a thumbnail in pixels: whole JPEG blocks, so that none bleeds into the next
 COLUMNS = 32
@@ -130,6 +129,4 @@ def _sheet(thumbnails: Sequence[np.ndarray]) -> str:
     sheet = np.zeros((rows, TILE, COLUMNS, TILE, 3), np.uint8)
     for i, thumbnail in enumerate(thumbnails):
         sheet[i // COLUMNS, :, i % COLUMNS] = thumbnail
-    encoded = io.BytesIO()
-    Image.fromarray(sheet.reshape(rows * TILE, COLUMNS * TILE, 3)).save(encoded, "JPEG", quality=QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(encoded.getvalue()).decode()
+    return jpeg(Image.fromarray(sheet.reshape(rows * TILE, COLUMNS * TILE, 3)), QUALITY)

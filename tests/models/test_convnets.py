@@ -3,9 +3,10 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import nn
 
-from dinotools.models.convnets import build_convnet
+from dinotools.models.convnets import build_convnet, has_feature_map, last_feature_map
 from dinotools.models.head import DINOHead
 from dinotools.models.multicrop import MultiCropWrapper
 from tests.golden import official
@@ -69,3 +70,21 @@ def test_a_model_without_a_known_classifier_is_refused(monkeypatch):
     monkeypatch.setattr("torchvision.models.get_model", lambda name: nn.Sequential())
     with pytest.raises(ValueError, match="acme has none of the classifiers"):
         build_convnet("acme")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "regnet_y_400mf", "efficientnet_b0", "mobilenet_v3_small"])
+@torch.no_grad()
+def test_the_feature_is_the_average_of_the_last_feature_map(name):
+    model = build_convnet(name)[0].eval()
+    images = official.normal(893, (2, 3, 64, 96))
+    assert has_feature_map(model)
+    feature_map = last_feature_map(model, images)
+    assert feature_map.shape[2:] == (2, 3)
+    torch.testing.assert_close(feature_map.mean(dim=(2, 3)), model(images), atol=1e-6, rtol=1e-5)
+    assert not model.get_submodule("avgpool")._forward_pre_hooks
+
+
+@pytest.mark.parametrize("name", ["vgg11", "densenet121", "mobilenet_v2", "vit_b_32"])
+def test_a_network_that_shows_no_feature_map_says_so(name):
+    with torch.device("meta"):
+        assert not has_feature_map(getattr(torchvision.models, name)())

@@ -4,8 +4,6 @@ import base64
 import io
 import json
 import re
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
@@ -103,19 +101,6 @@ def test_pairs_stand_side_by_side():
     assert shown == [0, 100, 1, 101, 2, 102, 3, 103, 4, 104]
 
 
-def browse(page, tmp_path, script=""):
-    """The document after its scripts and one more have run, and what the console says."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium here")
-    (tmp_path / "page.html").write_text(page.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
-    flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --dump-dom "
-    flags += "--enable-logging=stderr --virtual-time-budget=2000 --window-size=900,700"
-    command = [chromium, *flags.split(), f"--user-data-dir={tmp_path}", (tmp_path / "page.html").as_uri()]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
-    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-
-
 POINT_AT = """setTimeout(() => {
   const frame = canvas.getBoundingClientRect();
   const at = {clientX: frame.left + screenX(%d), clientY: frame.top + screenY(%d), pointerType: "mouse"};
@@ -123,8 +108,8 @@ POINT_AT = """setTimeout(() => {
 }, 500);"""
 
 
-def test_a_browser_shows_legend_and_hovered_point_without_a_complaint(page, tmp_path):
-    document, complaints = browse(page, tmp_path, POINT_AT % (100, 100))
+def test_a_browser_shows_legend_and_hovered_point_without_a_complaint(page, browse):
+    document, complaints = browse(page, POINT_AT % (100, 100))
     assert complaints == []
     assert document.count('aria-pressed="true"') == 100
     tip = re.search(r'<div id="tip" style.*?</div>', document)[0]
@@ -133,13 +118,13 @@ def test_a_browser_shows_legend_and_hovered_point_without_a_complaint(page, tmp_
     assert "<small>100.png</small>" in tip
 
 
-def test_a_hidden_class_is_not_hovered(page, tmp_path):
+def test_a_hidden_class_is_not_hovered(page, browse):
     script = 'document.querySelector("#legend button").click();' + POINT_AT % (100, 100)
-    document, complaints = browse(page, tmp_path, script)
+    document, complaints = browse(page, script)
     assert complaints == []
     assert document.count('aria-pressed="false"') == 1
     assert "<small>100.png</small>" not in document
 
 
-def test_the_browser_test_would_see_an_error(page, tmp_path):
-    assert browse(page, tmp_path, "nothing.there()")[1]
+def test_the_browser_test_would_see_an_error(page, browse):
+    assert browse(page, "nothing.there()")[1]
