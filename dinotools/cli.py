@@ -9,6 +9,7 @@ import typer
 
 import dinotools
 from dinotools.configs.classification import KnnConfig
+from dinotools.configs.copydays import CopydaysConfig, CopydaysMakeConfig
 from dinotools.configs.demo import DemoConfig
 from dinotools.configs.embedding import EmbedConfig
 from dinotools.configs.features import FeaturesConfig
@@ -16,7 +17,9 @@ from dinotools.configs.finetuning import FinetuneConfig
 from dinotools.configs.linear import LinearConfig
 from dinotools.configs.lowshot import LowshotConfig
 from dinotools.configs.models import InfoConfig, ListConfig
+from dinotools.configs.photos import DuplicatesConfig, IndexConfig, SearchConfig
 from dinotools.configs.pretraining import PretrainConfig
+from dinotools.configs.retrieval import RetrievalConfig
 from dinotools.options import command, run_app
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -47,6 +50,12 @@ command(app, "knn", KnnConfig, "dinotools.evaluation.knn:run")
 command(app, "linear", LinearConfig, "dinotools.evaluation.linear.probe:run")
 command(app, "lowshot", LowshotConfig, "dinotools.evaluation.lowshot:run")
 command(app, "finetune", FinetuneConfig, "dinotools.evaluation.finetuning.trainer:run", presets=True)
+command(app, "retrieval", RetrievalConfig, "dinotools.evaluation.retrieval.command:run")
+command(app, "copydays", CopydaysConfig, "dinotools.evaluation.copydays:run")
+command(app, "copydays-make", CopydaysMakeConfig, "dinotools.data.copydays_making:run")
+command(app, "index", IndexConfig, "dinotools.photos.indexing:run")
+command(app, "search", SearchConfig, "dinotools.photos.searching:run")
+command(app, "duplicates", DuplicatesConfig, "dinotools.photos.duplicates:run")
 command(app, "embed", EmbedConfig, "dinotools.evaluation.embedding.command:run")
 command(models, "list", ListConfig, "dinotools.models.catalogue:list_models")
 command(models, "info", InfoConfig, "dinotools.models.catalogue:describe_model")

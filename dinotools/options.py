@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from rich.markup import escape
@@ -47,6 +47,7 @@ def command(app: typer.Typer, name: str, config_class: type, target: str, *, pre
             layers |= files.read_values(config_class, files.preset_file(name, values["preset"]))
         if values["config"]:
             layers |= files.read_values(config_class, values["config"])
+        given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
         config = _build(config_class, layers | given)
         if getattr(config, "gpus", 1) > 1 and distributed.world_size() == 1:
             raise typer.Exit(distributed.launch(config.gpus, sys.argv[1:]))
@@ -90,10 +91,12 @@ def _parameter(field: Field) -> inspect.Parameter:
     """The Typer parameter of an option; tuples are one word such as 10,20."""
     if field.opt.positional:
         argument = typer.Argument(help=field.opt.help, show_default=False)
-        return _keyword(field.name, None, field.type, argument)
+        # the last one may be a tuple, which takes all the words that are left
+        kind = list[get_args(field.type)[0]] if get_origin(field.type) is tuple else field.type  # type: ignore[misc]
+        return _keyword(field.name, None, kind, argument)
     default = None if field.required else field.default
     # every switch has both forms: what a file or preset turns on, the command line can turn off
-    flag = f"{field.flag}/--no-{field.flag[2:]}" if field.type is bool else field.flag
+    flag = f"{field.flag}/--no-{field.flag[2:]}" if field.type in (bool, bool | None) else field.flag
     extra: dict[str, Any] = {"help": field.opt.help, "rich_help_panel": field.opt.panel, "show_default": _shown(field)}
     if get_origin(field.type) is tuple:
         extra |= {"parser": lambda text: files.coerce(field.type, text), "metavar": "LIST"}

@@ -6,23 +6,34 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 import torch
+import typer
+from typer.testing import CliRunner
 
 from dinotools.configs.classification import KnnConfig
+from dinotools.configs.copydays import CopydaysConfig, CopydaysMakeConfig
 from dinotools.configs.demo import DemoConfig
 from dinotools.configs.embedding import EmbedConfig
 from dinotools.configs.features import FeaturesConfig
 from dinotools.configs.finetuning import FinetuneConfig
 from dinotools.configs.linear import LinearConfig
 from dinotools.configs.lowshot import LowshotConfig
-from dinotools.configs.option import fields
+from dinotools.configs.option import Opt, fields
+from dinotools.configs.photos import DuplicatesConfig, IndexConfig, SearchConfig
 from dinotools.configs.pretraining import PretrainConfig
+from dinotools.configs.retrieval import RetrievalConfig
+from dinotools.options import command
+from dinotools.runtime.errors import DinotoolsError
+from dinotools.runtime.results import Result
 
 TINY = "--arch vit_micro --patch-size 16 --out-dim 32 --head-hidden-dim 32 --head-bottleneck-dim 16 --epochs 2 "
 TINY += "--global-crop-size 32 --local-crop-size 16 --local-crops-number 1 --warmup-epochs 0 --batch-size 8 --workers 0"
+PHOTO_NETWORK = "--ckpt random --arch vit_micro --patch-size 16 --imsize 32 --workers 0 --device cpu"
 SIZES = "--resize-size 32 --crop-size 32 --workers 0"
 
 
@@ -114,6 +125,12 @@ def test_help_does_not_import_torch(words):
         ("linear", LinearConfig),
         ("lowshot", LowshotConfig),
         ("finetune", FinetuneConfig),
+        ("retrieval", RetrievalConfig),
+        ("copydays", CopydaysConfig),
+        ("copydays-make", CopydaysMakeConfig),
+        ("index", IndexConfig),
+        ("search", SearchConfig),
+        ("duplicates", DuplicatesConfig),
         ("embed", EmbedConfig),
         ("demo", DemoConfig),
     ],
@@ -121,8 +138,11 @@ def test_help_does_not_import_torch(words):
 def test_every_option_stands_in_the_help_with_its_panel_and_default(command, config_class):
     text = dinotools(command, "--help", COLUMNS="240").stdout
     for field in fields(config_class):
-        line = next(line for line in text.splitlines() if re.match(rf"│[ *]*{field.flag}\b(?!-)", line))
+        shown_as = field.name if field.opt.positional else field.flag
+        line = next(line for line in text.splitlines() if re.match(rf"│[ *]*{shown_as}\b(?!-)", line))
         assert field.opt.help in line
+        if field.opt.positional:
+            continue
         assert f"─ {field.opt.panel} ─" in text
         if field.required:
             assert "required" in line
@@ -265,3 +285,44 @@ def test_bad_input_is_one_line_with_the_remedy_and_exit_code_2(case, trained, fe
 
 def test_debug_shows_the_traceback():
     assert "Traceback" in dinotools("knn", "--data", "nowhere", "--ckpt", "x", "--debug").stderr
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordsConfig:
+    """Take words as they come."""
+
+    first: Annotated[str, Opt("the first word", positional=True)]
+    others: Annotated[tuple[str, ...], Opt("the words that are left", positional=True)]
+
+
+def echoed(config: WordsConfig) -> Result:
+    return Result("words", [], {"first": config.first, "others": config.others})
+
+
+def test_a_positional_tuple_takes_the_words_that_are_left():
+    app = typer.Typer()
+    command(app, "words", WordsConfig, f"{__name__}:echoed")
+    done = CliRunner().invoke(app, ["a b", "c,d", "e f", "--json"])
+    assert json.loads(done.stdout)["metrics"] == {"first": "a b", "others": ["c,d", "e f"]}
+    with pytest.raises(DinotoolsError, match="missing OTHERS"):
+        CliRunner().invoke(app, ["a"], catch_exceptions=False)
+
+
+def test_photos_are_indexed_searched_and_compared(image_folder, tmp_path):
+    copy = image_folder / "train/red/0.png"
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for path in (image_folder / "train").glob("*/*.png"):
+        (photos / f"{path.parent.name}{path.name}").write_bytes(path.read_bytes())
+    (photos / "again.png").write_bytes(copy.read_bytes())
+    network = PHOTO_NETWORK.split()
+    done = dinotools("index", photos, "--out", tmp_path / "index", *network)
+    assert done.returncode == 0, done.stderr
+    words = ("search", tmp_path / "index", copy, photos / "blue3.png", "--top", 2, "--json")
+    found = json.loads(dinotools(*words, "--html", tmp_path / "found.html").stdout)["metrics"]["queries"]
+    assert {Path(hit["path"]).name for hit in found[str(copy)]} == {"again.png", "red0.png"}
+    assert Path(found[str(photos / "blue3.png")][0]["path"]).name == "blue3.png"
+    assert (tmp_path / "found.html").is_file()
+    words = ("duplicates", photos, "--threshold", 0.9999, "--index", tmp_path / "index", *network, "--json")
+    [group] = json.loads(dinotools(*words).stdout)["metrics"]["groups_found"]
+    assert {Path(photo["path"]).name for photo in group} == {"again.png", "red0.png"}

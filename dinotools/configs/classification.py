@@ -24,7 +24,7 @@ class KnnConfig(FeatureOptions, RuntimeOptions, ResultOptions):
     )
     temperature: Annotated[float, Opt("a neighbour votes with exp(similarity / temperature)", "Protocol")] = 0.07
     pooling: Annotated[
-        str, Opt("cls, cls4 (last four blocks), avg, gem, or several joined by +, such as cls+avg", "Protocol")
+        str, Opt("cls, cls4 (last four blocks), avg, gem, rmac, or several joined by +, such as cls+avg", "Protocol")
     ] = "cls"
     backend: Annotated[Literal["torch", "faiss"], Opt("library that searches; both are exact", "Runtime")] = "torch"
     gpus: Annotated[int, Opt("processes of this machine that share the work", "Runtime")] = 1

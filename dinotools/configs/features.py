@@ -23,6 +23,6 @@ class FeaturesConfig(BackboneOptions, LabelledDataOptions, RuntimeOptions):
     overwrite: Annotated[bool, Opt("replace features of other settings in --out", "Output")] = False
     dtype: Annotated[Literal["float32", "float16"], Opt("number type on disk", "Output")] = "float32"
     pooling: Annotated[
-        str, Opt("cls, cls4 (last four blocks), avg, gem, or several joined by +, such as cls4+avg", "Features")
+        str, Opt("cls, cls4 (last four blocks), avg, gem, rmac, or several joined by +, such as cls4+avg", "Features")
     ] = "cls"
     gpus: Annotated[int, Opt("processes of this machine that share the work", "Runtime")] = 1

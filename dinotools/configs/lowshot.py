@@ -33,7 +33,7 @@ class LowshotConfig(FeatureOptions, RuntimeOptions, ResultOptions):
         float, Opt("share of the subset's images of every class that chooses --c before the last fit", "Protocol")
     ] = 0.2
     pooling: Annotated[
-        str, Opt("cls, cls4 (last four blocks), avg, gem, or several joined by +, such as cls+avg", "Protocol")
+        str, Opt("cls, cls4 (last four blocks), avg, gem, rmac, or several joined by +, such as cls+avg", "Protocol")
     ] = "cls"
     solver: Annotated[
         Literal["auto", "sklearn", "lbfgs"],

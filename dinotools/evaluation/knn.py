@@ -25,7 +25,7 @@ from dinotools.models.zoo import ZOO
 from dinotools.runtime import device, distributed, run_directory
 from dinotools.runtime.errors import DinotoolsError, require
 from dinotools.runtime.results import Result
-from dinotools.search import Backend, nearest, stable_topk
+from dinotools.search.exact import Backend, nearest, stable_topk
 
 QUERIES = 4096  # test samples whose neighbours are held at a time; each lot reads the training features once
 PAPER_K = 20  # the paper's numbers are for the best k, 20

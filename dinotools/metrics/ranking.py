@@ -27,6 +27,7 @@ COPYDAYS_DEPTH = 20  # how much of each ranking the official copy detection look
 
 NO_ROW = -1
 ABSENT = torch.iinfo(torch.int64).max  # the rank of nothing: behind every image
+BEYOND = ABSENT - 1  # the rank of an image that is there but out of sight: so far behind that it earns nothing
 COLUMNS = 32768  # similarities of one query that are sorted at once
 
 
@@ -58,6 +59,7 @@ def revisited(
     similarity: Tensor,
     distractors: Iterable[Tensor] = (),
     at: Sequence[int] = (1, 5, 10),
+    horizon: Tensor | None = None,
 ) -> dict[str, RankingScores]:
     """Easy, Medium and Hard of Revisited Oxford and Paris (Radenović et al. 2018, section 3; its evaluation code).
 
@@ -66,6 +68,7 @@ def revisited(
         similarity: of the queries to the database, (Q, N), as in ``ranks``.
         distractors: similarities to images that no list names, as in ``ranks``.
         at: the k of precision at k.
+        horizon: as in ``ranks``. A positive beneath it still counts as one, found at no rank: scores can only fall.
 
     Returns:
         The scores of each of ``PROTOCOLS``.
@@ -74,8 +77,8 @@ def revisited(
         ValueError: as ``ranks``.
     """
     rows = [padded([query[name] for query in ground_truth]) for name in LISTS]
-    found = ranks(torch.cat(rows, dim=1), similarity, distractors).split([part.shape[1] for part in rows], dim=1)
-    of = dict(zip(LISTS, found, strict=True))
+    found = ranks(torch.cat(rows, dim=1), similarity, distractors, horizon)
+    of = dict(zip(LISTS, found.split([part.shape[1] for part in rows], dim=1), strict=True))
     scores = {}
     for protocol, (positives, junk) in PROTOCOLS.items():
         positions = without_junk(
@@ -91,7 +94,9 @@ def padded(lists: Sequence[Sequence[int]]) -> Tensor:
     return torch.tensor([[*rows, *[NO_ROW] * (width - len(rows))] for rows in lists], dtype=torch.int64)
 
 
-def ranks(rows: Tensor, similarity: Tensor, distractors: Iterable[Tensor] = ()) -> Tensor:
+def ranks(
+    rows: Tensor, similarity: Tensor, distractors: Iterable[Tensor] = (), horizon: Tensor | None = None
+) -> Tensor:
     """Where database rows stand in the ranking of each query.
 
     ::
@@ -105,9 +110,12 @@ def ranks(rows: Tensor, similarity: Tensor, distractors: Iterable[Tensor] = ()) 
         rows: of the database, (Q, L) int64; ``NO_ROW`` fills up.
         similarity: of the queries to the database, (Q, N), finite, float32 or float64 on any device.
         distractors: further similarities (Q, n_i), one block after the other; their rows come after the database's.
+        horizon: (Q,), where only those distractors are known that score at least so much, as the k best that an index
+            finds do. What scores less may have any number of unknown distractors ahead of it. None: all are known.
 
     Returns:
-        (Q, L) int64 on the device of the similarities; ``ABSENT`` in place of ``NO_ROW``.
+        (Q, L) int64 on the device of the similarities; ``ABSENT`` in place of ``NO_ROW``, ``BEYOND`` for rows that
+        score below the horizon.
 
     Raises:
         ValueError: a row lies outside the database or is listed twice for one query, or the numbers of queries differ.
@@ -121,6 +129,8 @@ def ranks(rows: Tensor, similarity: Tensor, distractors: Iterable[Tensor] = ()) 
         for columns in block.split(COLUMNS, dim=1):
             found += _ahead(rows - first, scores, columns)
             first += columns.shape[1]
+    if horizon is not None:
+        found[scores < horizon.to(scores.device)[:, None]] = BEYOND
     return found.masked_fill(rows == NO_ROW, ABSENT)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -20,6 +21,8 @@ DPI = 130
 HEAT_RANGE = 10  # percent points that the colours of a heat map spread over, at most
 MARKERS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "cross": "P"}  # by palette.SHAPES
 LEGEND_CLASSES = 40  # more names than that are no help
+BRIGHTEST = 0.99  # quantile of the numbers that the brightest colour of in_colours stands for
+MAX_ASPECT = 3  # height over width of a row of pictures, or width over height
 
 
 def curves(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], x_label: str) -> Figure:
@@ -52,17 +55,45 @@ def attention_montage(images: Sequence[np.ndarray], maps: Sequence[np.ndarray]) 
         images: RGB (H, W, 3) uint8 each.
         maps: attention (heads, rows, columns) of each; every picture has its own colour scale.
     """
-    n_heads = len(maps[0])
-    aspect = max(image.shape[0] / image.shape[1] for image in images)
-    figure = Figure(figsize=(1.35 * (n_heads + 2), 1.35 * aspect * len(images) + 0.3), layout="constrained")
-    grid = figure.subplots(len(images), n_heads + 2, squeeze=False)
-    titles = ["image", "mean", *(f"head {i + 1}" for i in range(n_heads))]
-    for row, image, heads in zip(grid, images, maps, strict=True):
-        height, width = image.shape[:2]
-        row[0].imshow(image)
-        for axes, attention in zip(row[1:], [heads.mean(axis=0), *heads], strict=True):
-            axes.imshow(attention, cmap="magma", interpolation="nearest", extent=(0, width, height, 0))
-        for axes in row:
+    titles = ["image", "mean", *(f"head {i + 1}" for i in range(len(maps[0])))]
+    rows = [
+        [image, *(in_colours(attention) for attention in (heads.mean(axis=0), *heads))]
+        for image, heads in zip(images, maps, strict=True)
+    ]
+    return picture_rows(rows, titles)
+
+
+def in_colours(values: np.ndarray, top: float | None = None) -> np.ndarray:
+    """Numbers that are not negative as colours from black (0) to pale yellow (top), the same on paper and for all eyes.
+
+    Args:
+        values: (H, W) floats.
+        top: what the brightest colour stands for, and whatever lies above; the 99th percentile unless given, lest a
+            single patch leave all others dark.
+
+    Returns:
+        RGB (H, W, 3) uint8.
+    """
+    top = float(np.quantile(values, BRIGHTEST)) if top is None else top
+    return colormaps["magma"](values / (top or 1.0), bytes=True)[..., :3]
+
+
+def picture_rows(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], width: float = 1.35) -> Figure:
+    """Pictures in rows; those of a row show the same thing, and are as large as its first.
+
+    Args:
+        rows: RGB (H, W, 3) uint8 each, as many in every row.
+        titles: what stands over each column.
+        width: of a column, in inches.
+    """
+    # a strip of 1 x 100 pixels would make a figure that nothing can draw
+    aspects = [float(np.clip(row[0].shape[0] / row[0].shape[1], 1 / MAX_ASPECT, MAX_ASPECT)) for row in rows]
+    figure = Figure(figsize=(width * len(titles), width * sum(aspects) + 0.3), layout="constrained")
+    grid = figure.subplots(len(rows), len(titles), squeeze=False, height_ratios=aspects)
+    for line, pictures in zip(grid, rows, strict=True):
+        height, width_px = pictures[0].shape[:2]
+        for axes, picture in zip(line, pictures, strict=True):
+            axes.imshow(picture, extent=(0, width_px, height, 0))
             axes.set_axis_off()
     for axes, title in zip(grid[0], titles, strict=True):
         axes.set_title(title, fontsize=8, color=INK)

@@ -10,6 +10,7 @@ from pathlib import PurePath
 import numpy as np
 from PIL import Image
 
+from dinotools.data.images import UnreadableImage, decode
 from dinotools.reporting.html import text
 
 LONGER_SIDE = 224  # pixels in the file, half as many again as on the page, for dense screens
@@ -30,6 +31,16 @@ STYLE = """
 .tiles .file, .folder { font-size: .8rem; line-height: 1.3; font-weight: 400; }
 .file { color: var(--ink); } .folder { color: var(--soft); }
 """
+
+
+def picture(path: str) -> np.ndarray | None:
+    """An image file, no larger than a page shows it: (height, width, 3) uint8; None if it cannot be read (any more)."""
+    try:
+        image = decode(path)
+    except UnreadableImage:
+        return None
+    image.thumbnail((LONGER_SIDE, LONGER_SIDE), Image.Resampling.LANCZOS)
+    return np.asarray(image)
 
 
 def thumbnail(image: np.ndarray | None, alternative: str) -> str:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from dinotools.metrics import ranking
 from dinotools.metrics.ranking import (
     ABSENT,
+    BEYOND,
     COPYDAYS_DEPTH,
     NO_ROW,
     average_precision,
@@ -183,6 +184,50 @@ def test_average_precision_of_the_first_ranks_only(lists, depth):
 def test_a_backbone_that_says_the_same_of_every_image_earns_no_more_than_the_order_of_rows():
     found = ranks(torch.tensor([[700, 2, NO_ROW]]), torch.ones(1, 1000))  # so many that an unstable sort mixes them
     assert found.tolist() == [[700, 2, ABSENT]]
+
+
+# -- distractors known only down to a similarity
+
+
+def best_distractors(similarity, k):
+    """The k best similarities of every query, as an index gives them, -inf filling up, and the horizon."""
+    filled = torch.cat([similarity, torch.full((len(similarity), k), -math.inf)], dim=1)
+    found = filled.sort(dim=1, descending=True).values[:, :k]
+    return found, found[:, -1]
+
+
+@given(rankings(), st.integers(1, 20), st.integers(1, 12))
+def test_what_scores_below_the_horizon_is_a_positive_that_is_not_found(case, known, k):
+    ground_truth, similarity, (n, *_) = case
+    database, distractors = similarity[:, :n], similarity[:, n:]
+    found, horizon = best_distractors(distractors, known)
+    everything = revisited(ground_truth, database, [distractors], at=[k])
+    some = revisited(ground_truth, database, [found], at=[k], horizon=horizon)
+    if known > distractors.shape[1]:
+        for protocol, scores in everything.items():
+            close(some[protocol].average_precision, scores.average_precision)
+            close(some[protocol].precision[k], scores.precision[k])
+    for query, (lists, row) in enumerate(zip(ground_truth, similarity.tolist(), strict=True)):
+        positions = slow_positions(row, lists["easy"] + lists["hard"], lists["junk"])
+        seen = [row[i] for i in lists["easy"] + lists["hard"] if row[i] >= horizon[query]]
+        area = slow_average_precision(positions[: len(seen)], len(positions))
+        close(some["medium"].average_precision[query], area)
+        until = min(k, max(positions[: len(seen)], default=0) + 1) if len(seen) == len(positions) else k
+        expected = sum(place < k for place in positions[: len(seen)]) / until if positions else math.nan
+        close(some["medium"].precision[k][query], expected)
+
+
+def test_a_rank_beyond_the_horizon_is_none():
+    similarity = torch.tensor([[0.9, 0.5, 0.4, 0.1]])
+    rows = torch.tensor([[0, 1, 2, 3, NO_ROW]])
+    known = torch.tensor([[0.95, 0.4]])
+    assert ranks(rows, similarity, [known], horizon=torch.tensor([0.4])).tolist() == [[1, 2, 3, BEYOND, ABSENT]]
+    tight = revisited([{"easy": [0, 3], "hard": [], "junk": []}], similarity, [known], at=[1, 2], horizon=known[:, -1])
+    close(tight["easy"].average_precision, [(0 + 1 / 2) / 2 / 2])  # the one at rank 1, of two positives
+    close(tight["easy"].precision[2], [1 / 2])
+    nothing = revisited([{"easy": [3], "hard": [], "junk": []}], similarity, horizon=torch.tensor([0.5]))
+    close(nothing["easy"].average_precision, [0])
+    assert nothing["easy"].without_positives == 0
 
 
 # -- what cannot be ranked

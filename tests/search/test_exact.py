@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dinotools import search
 from dinotools.runtime.errors import DinotoolsError
-from dinotools.search import nearest, stable_topk
+from dinotools.search import exact
+from dinotools.search.exact import nearest, stable_topk
 
 
 def sorted_by_hand(queries, database, k):
@@ -28,7 +28,7 @@ def whole_numbers(n, dim, seed):
 @pytest.mark.parametrize(("q", "n", "k"), [(1, 1, 1), (7, 30, 30), (33, 101, 5), (50, 640, 17), (3, 3000, 200)])
 def test_equals_a_full_sort_even_among_ties(q, n, k, chunks, monkeypatch):
     for name, size in zip(("QUERY_CHUNK", "DATABASE_CHUNK", "FIRST_CHUNK", "BLOCK"), chunks, strict=True):
-        monkeypatch.setattr(search, name, size)
+        monkeypatch.setattr(exact, name, size)
     queries, database = whole_numbers(q, 6, seed=q), whole_numbers(n, 6, seed=n)
     similarities, rows = nearest(queries, database, k)
     expected = sorted_by_hand(queries, database, k)
@@ -49,8 +49,8 @@ def test_shards_count_as_one_database(sizes, seed, data):
 
 
 def test_rising_similarity_is_the_worst_case_and_still_right(monkeypatch):
-    monkeypatch.setattr(search, "DATABASE_CHUNK", 64)
-    monkeypatch.setattr(search, "FIRST_CHUNK", 16)
+    monkeypatch.setattr(exact, "DATABASE_CHUNK", 64)
+    monkeypatch.setattr(exact, "FIRST_CHUNK", 16)
     database = torch.arange(1000.0)[:, None]
     similarities, rows = nearest(torch.tensor([[1.0], [-1.0]]), database, 50)
     assert rows[0].tolist() == list(range(999, 949, -1))
@@ -81,11 +81,11 @@ def test_memory_does_not_grow_with_the_database(monkeypatch):
 
     monkeypatch.setattr(torch, "mm", recording)
     nearest(torch.randn(1300, 2), torch.randn(40_000, 2), 3)
-    assert max(rows for rows, *_ in seen) == search.DATABASE_CHUNK
-    assert max(queries for _, queries, *_ in seen) == search.QUERY_CHUNK
+    assert max(rows for rows, *_ in seen) == exact.DATABASE_CHUNK
+    assert max(queries for _, queries, *_ in seen) == exact.QUERY_CHUNK
     assert sum(rows * queries for rows, queries, *_ in seen) == 1300 * 40_000
     assert len({space for _, _, space, _ in seen}) == 1
-    assert seen[0][3] == 4 * search.QUERY_CHUNK * search.DATABASE_CHUNK
+    assert seen[0][3] == 4 * exact.QUERY_CHUNK * exact.DATABASE_CHUNK
 
 
 @given(st.lists(st.sampled_from([-1.5, -0.0, 0.0, 1e-30, 2.0, 3.0]), min_size=1, max_size=30), st.integers(1, 30))

@@ -166,13 +166,25 @@ def _columns(keys: Tensor) -> Tensor:
     return -keys & 0xFFFFFFFF
 
 
-def _faiss_index(queries: Tensor) -> Any:
+def import_faiss(asked_for: str, instead: str) -> Any:
+    """The FAISS library, which not every machine has.
+
+    Args:
+        asked_for: the option that needs it.
+        instead: what to do without it, an order without a full stop.
+
+    Raises:
+        DinotoolsError: it is not installed.
+    """
     try:
         import faiss
     except ImportError as error:
-        raise DinotoolsError(
-            "FAISS is not installed", "--backend faiss", "Use --backend torch, or pip install faiss-cpu."
-        ) from error
+        raise DinotoolsError("FAISS is not installed", asked_for, f"{instead}, or pip install faiss-cpu.") from error
+    return faiss
+
+
+def _faiss_index(queries: Tensor) -> Any:
+    faiss = import_faiss("--backend faiss", "Use --backend torch")
     if queries.is_cuda and getattr(faiss, "get_num_gpus", int)():
         return faiss.GpuIndexFlatIP(faiss.StandardGpuResources(), queries.shape[1])
     return faiss.IndexFlatIP(queries.shape[1])
