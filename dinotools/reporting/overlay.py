@@ -57,7 +57,7 @@ def heat(
         (H, W, 3) uint8, a new array.
     """
     top = float(values.max()) if highest is None else highest
-    steps = np.clip(values * (255 / top if top > 0 else 0), 0, 255).astype(np.uint8)
+    steps = np.clip(values * (255 / top if top > 0 else 0) + 0.5, 0, 255).astype(np.uint8)  # rounded
     return np.array(Image.blend(Image.fromarray(frame), _coloured(steps, _table(colours)), alpha))
 
 
