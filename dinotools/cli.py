@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import dinotools
+from dinotools.configs.attention import AttentionConfig, JaccardConfig
 from dinotools.configs.classification import KnnConfig
 from dinotools.configs.copydays import CopydaysConfig, CopydaysMakeConfig
 from dinotools.configs.demo import DemoConfig
@@ -20,6 +21,7 @@ from dinotools.configs.models import InfoConfig, ListConfig
 from dinotools.configs.photos import DuplicatesConfig, IndexConfig, SearchConfig
 from dinotools.configs.pretraining import PretrainConfig
 from dinotools.configs.retrieval import RetrievalConfig
+from dinotools.configs.video import DavisScoreConfig
 from dinotools.options import command, run_app
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -56,6 +58,9 @@ command(app, "copydays-make", CopydaysMakeConfig, "dinotools.data.copydays_makin
 command(app, "index", IndexConfig, "dinotools.photos.indexing:run")
 command(app, "search", SearchConfig, "dinotools.photos.searching:run")
 command(app, "duplicates", DuplicatesConfig, "dinotools.photos.duplicates:run")
+command(app, "davis-score", DavisScoreConfig, "dinotools.evaluation.davis.scoring:run")
+command(app, "attention", AttentionConfig, "dinotools.evaluation.attention.command:run")
+command(app, "jaccard", JaccardConfig, "dinotools.evaluation.jaccard:run")
 command(app, "embed", EmbedConfig, "dinotools.evaluation.embedding.command:run")
 command(models, "list", ListConfig, "dinotools.models.catalogue:list_models")
 command(models, "info", InfoConfig, "dinotools.models.catalogue:describe_model")

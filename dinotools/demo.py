@@ -11,7 +11,7 @@ from dinotools.configs.demo import DemoConfig
 from dinotools.configs.pretraining import PretrainConfig
 from dinotools.data.sources import open_images
 from dinotools.data.transforms import EvalTransform, normalize
-from dinotools.evaluation.attention import attention_maps
+from dinotools.features.attention_maps import attention_maps
 from dinotools.models.checkpoints import load_backbone
 from dinotools.models.vit import VisionTransformer
 from dinotools.pretraining import trainer

@@ -15,6 +15,7 @@ import torch
 import typer
 from typer.testing import CliRunner
 
+from dinotools.configs.attention import AttentionConfig, JaccardConfig
 from dinotools.configs.classification import KnnConfig
 from dinotools.configs.copydays import CopydaysConfig, CopydaysMakeConfig
 from dinotools.configs.demo import DemoConfig
@@ -27,6 +28,7 @@ from dinotools.configs.option import Opt, fields
 from dinotools.configs.photos import DuplicatesConfig, IndexConfig, SearchConfig
 from dinotools.configs.pretraining import PretrainConfig
 from dinotools.configs.retrieval import RetrievalConfig
+from dinotools.configs.video import DavisScoreConfig
 from dinotools.options import command
 from dinotools.runtime.errors import DinotoolsError
 from dinotools.runtime.results import Result
@@ -131,6 +133,9 @@ def test_help_does_not_import_torch(words):
         ("index", IndexConfig),
         ("search", SearchConfig),
         ("duplicates", DuplicatesConfig),
+        ("davis-score", DavisScoreConfig),
+        ("attention", AttentionConfig),
+        ("jaccard", JaccardConfig),
         ("embed", EmbedConfig),
         ("demo", DemoConfig),
     ],

@@ -15,11 +15,11 @@ from dinotools.configs.attention import Fit
 from dinotools.configs.shared import BackboneOptions
 from dinotools.data.patch_grid import PatchGrid
 from dinotools.data.transforms import normalize
-from dinotools.models.checkpoints import RANDOM, LoadedBackbone, load_backbone
+from dinotools.models.checkpoints import LoadedBackbone, load_backbone
 from dinotools.models.timm_backbones import is_timm
 from dinotools.models.vit import VisionTransformer
 from dinotools.runtime.device import Runtime
-from dinotools.runtime.errors import DinotoolsError
+from dinotools.runtime.errors import DinotoolsError, RunFailed
 
 
 @torch.inference_mode()
@@ -88,6 +88,7 @@ class AttentionNetwork:
 
         Raises:
             DinotoolsError: it is smaller than a patch.
+            RunFailed: attention is not finite.
         """
         pixels = self.grid(image)
         if pixels.numel() == 0:
@@ -96,7 +97,10 @@ class AttentionNetwork:
             raise DinotoolsError(what, name, "Enlarge it with --imsize, or add --fit pad or --fit resize.")
         pixels = normalize(pixels[None].to(self.runtime.device), self.backbone.mean, self.backbone.std)
         with self.runtime.autocast():
-            return attention_maps(self.model, pixels)[0].cpu()
+            maps = attention_maps(self.model, pixels)[0].cpu()
+        if not maps.isfinite().all():
+            raise RunFailed("the attention is not finite", name, "Use --precision fp32, or check the weights.")
+        return maps
 
 
 def open_attention(
@@ -121,7 +125,6 @@ def open_attention(
         key=options.key,
         arch=options.arch,
         patch_size=options.patch_size,
-        img_size=imsize if options.ckpt == RANDOM else None,
         seed=seed,
     )
     model = backbone.model

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from dinotools.reporting.overlay import heat
 from dinotools.reporting.palette import marks
 from dinotools.runtime.run_directory import write_atomically
 
@@ -21,7 +21,6 @@ DPI = 130
 HEAT_RANGE = 10  # percent points that the colours of a heat map spread over, at most
 MARKERS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "cross": "P"}  # by palette.SHAPES
 LEGEND_CLASSES = 40  # more names than that are no help
-BRIGHTEST = 0.99  # quantile of the numbers that the brightest colour of in_colours stands for
 MAX_ASPECT = 3  # height over width of a row of pictures, or width over height
 
 
@@ -55,48 +54,52 @@ def attention_montage(images: Sequence[np.ndarray], maps: Sequence[np.ndarray]) 
         images: RGB (H, W, 3) uint8 each.
         maps: attention (heads, rows, columns) of each; every picture has its own colour scale.
     """
-    titles = ["image", "mean", *(f"head {i + 1}" for i in range(len(maps[0])))]
     rows = [
-        [image, *(in_colours(attention) for attention in (heads.mean(axis=0), *heads))]
+        [image, *(in_colours(attention, brightest(attention)) for attention in (heads.mean(axis=0), *heads))]
         for image, heads in zip(images, maps, strict=True)
     ]
-    return picture_rows(rows, titles)
+    return picture_rows(rows, {0: attention_titles(len(maps[0]))})
 
 
-def in_colours(values: np.ndarray, top: float | None = None) -> np.ndarray:
-    """Numbers that are not negative as colours from black (0) to pale yellow (top), the same on paper and for all eyes.
-
-    Args:
-        values: (H, W) floats.
-        top: what the brightest colour stands for, and whatever lies above; the 99th percentile unless given, lest a
-            single patch leave all others dark.
-
-    Returns:
-        RGB (H, W, 3) uint8.
-    """
-    top = float(np.quantile(values, BRIGHTEST)) if top is None else top
-    return colormaps["magma"](values / (top or 1.0), bytes=True)[..., :3]
+def attention_titles(n_heads: int) -> list[str]:
+    """What stands over an image, the mean over heads, and every head."""
+    return ["image", "mean", *(f"head {i + 1}" for i in range(n_heads))]
 
 
-def picture_rows(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], width: float = 1.35) -> Figure:
+def in_colours(values: np.ndarray, top: float) -> np.ndarray:
+    """Numbers from 0 (black) to top (pale yellow) as RGB: (H, W) floats -> (H, W, 3) uint8."""
+    return heat(np.zeros((*values.shape, 3), np.uint8), values, top, alpha=1)
+
+
+def brightest(values: np.ndarray) -> float:
+    """What the brightest colour should stand for: the 99th percentile, lest one patch leave all others dark."""
+    return float(np.quantile(values, 0.99))
+
+
+def picture_rows(
+    rows: Sequence[Sequence[np.ndarray]], titles: Mapping[int, Sequence[str]], width: float = 1.35
+) -> Figure:
     """Pictures in rows; those of a row show the same thing, and are as large as its first.
 
     Args:
-        rows: RGB (H, W, 3) uint8 each, as many in every row.
-        titles: what stands over each column.
+        rows: RGB (H, W, 3) uint8 each; a row may be shorter than others.
+        titles: number of a row -> what stands over each of its pictures.
         width: of a column, in inches.
     """
     # a strip of 1 x 100 pixels would make a figure that nothing can draw
     aspects = [float(np.clip(row[0].shape[0] / row[0].shape[1], 1 / MAX_ASPECT, MAX_ASPECT)) for row in rows]
-    figure = Figure(figsize=(width * len(titles), width * sum(aspects) + 0.3), layout="constrained")
-    grid = figure.subplots(len(rows), len(titles), squeeze=False, height_ratios=aspects)
+    columns = max(len(row) for row in rows)
+    figure = Figure(figsize=(width * columns, width * sum(aspects) + 0.3 * len(titles)), layout="constrained")
+    grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=aspects)
+    for axes in grid.flat:
+        axes.set_axis_off()
     for line, pictures in zip(grid, rows, strict=True):
         height, width_px = pictures[0].shape[:2]
-        for axes, picture in zip(line, pictures, strict=True):
+        for axes, picture in zip(line, pictures, strict=False):
             axes.imshow(picture, extent=(0, width_px, height, 0))
-            axes.set_axis_off()
-    for axes, title in zip(grid[0], titles, strict=True):
-        axes.set_title(title, fontsize=8, color=INK)
+    for number, texts in titles.items():
+        for axes, text in zip(grid[number], texts, strict=False):
+            axes.set_title(text, fontsize=8, color=INK)
     return figure
 
 

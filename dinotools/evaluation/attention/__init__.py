@@ -1,0 +1,1 @@
+"""Where the [CLS] token looks, as pictures, films and numbers."""
