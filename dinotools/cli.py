@@ -21,7 +21,7 @@ from dinotools.configs.models import InfoConfig, ListConfig
 from dinotools.configs.photos import DuplicatesConfig, IndexConfig, SearchConfig
 from dinotools.configs.pretraining import PretrainConfig
 from dinotools.configs.retrieval import RetrievalConfig
-from dinotools.configs.video import DavisScoreConfig
+from dinotools.configs.video import DavisConfig, DavisScoreConfig, PcaVideoConfig
 from dinotools.options import command, run_app
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -58,7 +58,9 @@ command(app, "copydays-make", CopydaysMakeConfig, "dinotools.data.copydays_makin
 command(app, "index", IndexConfig, "dinotools.photos.indexing:run")
 command(app, "search", SearchConfig, "dinotools.photos.searching:run")
 command(app, "duplicates", DuplicatesConfig, "dinotools.photos.duplicates:run")
+command(app, "davis", DavisConfig, "dinotools.evaluation.davis.command:run")
 command(app, "davis-score", DavisScoreConfig, "dinotools.evaluation.davis.scoring:run")
+command(app, "pca-video", PcaVideoConfig, "dinotools.evaluation.pca_video:run")
 command(app, "attention", AttentionConfig, "dinotools.evaluation.attention.command:run")
 command(app, "jaccard", JaccardConfig, "dinotools.evaluation.jaccard:run")
 command(app, "embed", EmbedConfig, "dinotools.evaluation.embedding.command:run")

@@ -47,7 +47,7 @@ def command(app: typer.Typer, name: str, config_class: type, target: str, *, pre
             layers |= files.read_values(config_class, files.preset_file(name, values["preset"]))
         if values["config"]:
             layers |= files.read_values(config_class, values["config"])
-        given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+        given = {key: _as_in_a_file(value) for key, value in given.items()}
         config = _build(config_class, layers | given)
         if getattr(config, "gpus", 1) > 1 and distributed.world_size() == 1:
             raise typer.Exit(distributed.launch(config.gpus, sys.argv[1:]))
@@ -63,6 +63,13 @@ def command(app: typer.Typer, name: str, config_class: type, target: str, *, pre
     parameters += _common_parameters(files.preset_names(name) if presets else [])
     invoke.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     app.command(name)(invoke)
+
+
+def _as_in_a_file(value: Any) -> Any:
+    """A value of the command line as --config would have it; the shell leaves the ~ of --out=~/run to us."""
+    if isinstance(value, Path):
+        return value.expanduser()
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _build(config_class: type, values: dict[str, Any]) -> Any:

@@ -28,7 +28,7 @@ from dinotools.configs.option import Opt, fields
 from dinotools.configs.photos import DuplicatesConfig, IndexConfig, SearchConfig
 from dinotools.configs.pretraining import PretrainConfig
 from dinotools.configs.retrieval import RetrievalConfig
-from dinotools.configs.video import DavisScoreConfig
+from dinotools.configs.video import DavisConfig, DavisScoreConfig, PcaVideoConfig
 from dinotools.options import command
 from dinotools.runtime.errors import DinotoolsError
 from dinotools.runtime.results import Result
@@ -133,7 +133,9 @@ def test_help_does_not_import_torch(words):
         ("index", IndexConfig),
         ("search", SearchConfig),
         ("duplicates", DuplicatesConfig),
+        ("davis", DavisConfig),
         ("davis-score", DavisScoreConfig),
+        ("pca-video", PcaVideoConfig),
         ("attention", AttentionConfig),
         ("jaccard", JaccardConfig),
         ("embed", EmbedConfig),
@@ -298,19 +300,28 @@ class WordsConfig:
 
     first: Annotated[str, Opt("the first word", positional=True)]
     others: Annotated[tuple[str, ...], Opt("the words that are left", positional=True)]
+    place: Annotated[Path | None, Opt("a path")] = None
 
 
 def echoed(config: WordsConfig) -> Result:
-    return Result("words", [], {"first": config.first, "others": config.others})
+    return Result("words", [], {"first": config.first, "others": config.others, "place": str(config.place)})
 
 
 def test_a_positional_tuple_takes_the_words_that_are_left():
     app = typer.Typer()
     command(app, "words", WordsConfig, f"{__name__}:echoed")
     done = CliRunner().invoke(app, ["a b", "c,d", "e f", "--json"])
-    assert json.loads(done.stdout)["metrics"] == {"first": "a b", "others": ["c,d", "e f"]}
+    assert json.loads(done.stdout)["metrics"] == {"first": "a b", "others": ["c,d", "e f"], "place": "None"}
     with pytest.raises(DinotoolsError, match="missing OTHERS"):
         CliRunner().invoke(app, ["a"], catch_exceptions=False)
+
+
+def test_a_path_that_the_shell_did_not_expand_lies_in_the_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    app = typer.Typer()
+    command(app, "words", WordsConfig, f"{__name__}:echoed")
+    done = CliRunner().invoke(app, ["a", "b", "--place=~/page.html", "--json"])
+    assert json.loads(done.stdout)["metrics"]["place"] == str(tmp_path / "page.html")
 
 
 def test_photos_are_indexed_searched_and_compared(image_folder, tmp_path):

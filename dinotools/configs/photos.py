@@ -25,8 +25,8 @@ class PhotoOptions(BackboneOptions):
 class IndexConfig(PhotoOptions, RuntimeOptions):
     """Describe the photos below a folder by vectors, so that they can be searched by `dinotools search`.
 
-    Repeated, the command looks only at photos that are new or have changed; one that was killed goes on where it
-    stopped.
+    Repeated, the command looks only at photos that are new or have changed; one that was killed keeps what it has
+    written, after every 512 photos.
 
     For example: dinotools index ~/Pictures --ckpt dino_vits16 --out pictures.index
     """

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from shlex import quote
 
 from numpy.random import RandomState
 from PIL import Image
@@ -47,6 +48,9 @@ def run(config: CopydaysMakeConfig) -> Result:
     require(1 <= config.strong <= MOST_STRONG, f"is {config.strong}", "strong", f"It must be 1 to {MOST_STRONG}.")
     require(0 <= config.seed < 2**32, f"is {config.seed}", "seed", "It must be from 0 to 2^32 - 1.")
     require(0 <= config.max_bad <= 1, f"is {config.max_bad}", "max_bad", "It must lie between 0 and 1.")
+    if config.out.expanduser().resolve().is_relative_to(config.images.expanduser().resolve()):
+        what = "lies in --images: the copies would be among the photographs of the next set"
+        raise DinotoolsError(what, config.out, "Choose an --out elsewhere.")
     found = ImageFiles.in_folder(config.images).paths
     order = RandomState(config.seed).permutation(len(found)).tolist()
     count = min(config.originals, len(found) - max(1, len(found) // 10))  # the others are pages
@@ -79,7 +83,7 @@ def run(config: CopydaysMakeConfig) -> Result:
         rows=[{"block": block, "images": count} for block, count in counts.items()],
         metrics={"images": counts},
         details={"skipped": bad.names},
-        notes=(f"Measure a network with: dinotools copydays --data {config.out} --ckpt dino_vits16",),
+        notes=(f"Measure a network with: dinotools copydays --data {quote(str(config.out))} --ckpt dino_vits16",),
     )
 
 

@@ -149,7 +149,7 @@ class ImageFiles:
         root = Path(folder).expanduser()
         if not root.is_dir():
             what = "is not a folder" if root.exists() else "there is no such folder"
-            raise DinotoolsError(what, root, "Give a folder of images, or the name of a data set.")
+            raise DinotoolsError(what, root, "Give a folder of images.")
         loose, subfolders = _list(str(root))
         seen = frozenset({os.path.realpath(root)})
         found = {Path(subfolder): list(_walk(subfolder, seen)) for subfolder in subfolders}
@@ -228,7 +228,8 @@ class BadImages:
         """Raises DinotoolsError if so many unreadable images are too many; reason begins its message."""
         tolerated = min(self.limit * self.total + 1e-9, self.total - 1)  # 0.29 * 100 is 28.999...
         if count > tolerated and self.limit == 0:
-            raise DinotoolsError(f"{reason}every image counts here", where, "Repair it, or copy it again.")
+            what = f"{reason}that makes {count} unreadable of {self.total:,} images, and every image counts here"
+            raise DinotoolsError(what, where, "Repair or replace it.")
         if count > tolerated:
             raise DinotoolsError(
                 f"{reason}that makes {count} unreadable of {self.total:,} images, more than --max-bad {self.limit:g} "

@@ -25,6 +25,7 @@ from dinotools.runtime.errors import DinotoolsError
 OFFICIAL = ("roxford5k", "rparis6k")
 LISTS = ("easy", "hard", "junk")
 SHOWN = 3  # names in an error
+LISTED = 200  # missing images in an error; beyond, it is the folder that is wrong
 FAR = 1e9  # no coordinate is so large; leaves out infinity as well
 FORM = "See docs/retrieval-data.md for its form."
 
@@ -219,7 +220,7 @@ def _find_images(folder: Path, lists: Sequence[Sequence[str]]) -> list[ImageFile
     missing = [name for name in names if name not in found]
     if missing:
         raise DinotoolsError(
-            f"{len(missing):,} of {len(names):,} images are not there: {_few(missing)}",
+            f"{len(missing):,} of {len(names):,} images are not there: {_few(missing, LISTED)}",
             folder,
             "Names are those of the files there, without the extension.",
         )
@@ -253,9 +254,9 @@ def _numbers(box: Sequence[float]) -> str:
     return " ".join(f"{side:g}" for side in box)
 
 
-def _few(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:SHOWN])
-    return f"{shown} and {len(names) - SHOWN:,} more" if len(names) > SHOWN else shown
+def _few(names: Sequence[str], most: int = SHOWN) -> str:
+    shown = ", ".join(names[:most])
+    return f"{shown} and {len(names) - most:,} more" if len(names) > most else shown
 
 
 def _few_values(values: Sequence[object]) -> str:

@@ -166,7 +166,7 @@ class EvalImages(Dataset["EvalSample | UnreadableImage"]):
         height, width = image.shape[1:]
         if min(height, width) < self.least:
             too_small = f"{width} x {height} pixels after resizing, and the network needs {self.least} a side"
-            return UnreadableImage(self.source.name(index), too_small)
+            return UnreadableImage(self.source.name(index), f"{too_small} (see --imsize)")
         label = -1 if self.source.labels is None else int(self.source.labels[index])
         return EvalSample(image, label, index)
 

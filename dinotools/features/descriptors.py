@@ -159,6 +159,15 @@ def open_descriptors(
     )
 
 
+def fingerprint_of(source: str | Path) -> str:
+    """A hash that changes with the files that ``Descriptors.found_in`` reads, by name, size and time of change."""
+    path = Path(source).expanduser()
+    if not path.is_dir():
+        return files.fingerprint(ImageFiles([str(path)]))
+    index = path / files.INDEX  # written anew with the features
+    return files.fingerprint(ImageFiles([str(index)]) if index.is_file() else ImageFiles.in_folder(path))
+
+
 def read_vectors(path: Path, width: int) -> Features:
     """Vectors of an array file, mapped.
 

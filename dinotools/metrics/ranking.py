@@ -68,7 +68,8 @@ def revisited(
         similarity: of the queries to the database, (Q, N), as in ``ranks``.
         distractors: similarities to images that no list names, as in ``ranks``.
         at: the k of precision at k.
-        horizon: as in ``ranks``. A positive beneath it still counts as one, found at no rank: scores can only fall.
+        horizon: as in ``ranks``. A positive beneath it still counts as one, found at no rank, which lowers scores;
+            distractors above it that are not known raise them.
 
     Returns:
         The scores of each of ``PROTOCOLS``.

@@ -45,6 +45,7 @@ from dinotools.photos.attacked import KINDS, MILD, AttackedPhotos
 from dinotools.photos.storage import Index
 from dinotools.runtime.errors import DinotoolsError
 from dinotools.search.exact import nearest
+from dinotools.search.rows import rows_of
 
 FALSE_SHARE = 0.001  # of photos without a copy that may be grouped
 DEVIATIONS = 3.0902 / 0.6745  # the 99.9 % point of a normal law, in distances of a quartile from the median
@@ -171,14 +172,3 @@ def threshold_for(others: Tensor, quartile: float = 0.75) -> float:
     nearness = -torch.log((1 - others.double()).clamp(min=1 - LARGEST))
     median, other = nearness.quantile(torch.tensor([0.5, quartile], dtype=torch.float64)).tolist()
     return min(LARGEST, 1 - math.exp(-(median + DEVIATIONS * abs(other - median))))
-
-
-def rows_of(shards: Sequence[Tensor], rows: Tensor) -> Tensor:
-    """Some rows of shards, copied: (n, D) float32."""
-    found = torch.empty(len(rows), shards[0].shape[1])
-    first_row = 0
-    for shard in shards:
-        here = (rows >= first_row) & (rows < first_row + len(shard))
-        found[here] = shard[rows[here] - first_row].float()
-        first_row += len(shard)
-    return found

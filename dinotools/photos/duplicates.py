@@ -43,6 +43,8 @@ def run(config: DuplicatesConfig) -> Result:
     """
     given = config.threshold
     require(given is None or 0 < given <= 1, f"is {given}", "threshold", "It must be above 0 and at most 1.")
+    if config.html is not None:
+        run_directory.check_writable(config.html.expanduser(), "--html")  # now, not when the work is done
     runtime = device.prepare(config.device, config.precision, config.workers, config.seed)
     ImageFiles.in_folder(config.dir)  # a wrong folder is told before the network is loaded
     descriptors = open_network(config, runtime, config.seed)

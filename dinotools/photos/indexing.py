@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shlex import quote
 
 import torch
 import torch.nn.functional as F
@@ -19,10 +20,11 @@ from dinotools.data.images import BadImages, ImageFiles
 from dinotools.features.descriptors import Descriptors
 from dinotools.features.extraction import Extractor, batches_of
 from dinotools.photos.network import open_index, open_network
-from dinotools.photos.storage import LOT, Index, Lot, Photo
+from dinotools.photos.storage import INDEX, LOT, PART, Index, Lot, Photo
 from dinotools.runtime import device
 from dinotools.runtime.errors import DinotoolsError
 from dinotools.runtime.results import Result
+from dinotools.runtime.run_directory import check_writable
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def run(config: IndexConfig) -> Result:
         rows=[counts | {"width": descriptors.width, "MiB": megabytes}],
         metrics=counts,
         details=descriptors.describe() | {"skipped": [photo.path for photo in index.unreadable]},
-        notes=(f"Search it with, for example: dinotools search {config.out} PHOTO",),
+        notes=(f"Search it with, for example: dinotools search {quote(str(config.out))} PHOTO",),
     )
 
 
@@ -68,8 +70,8 @@ def bring_up_to_date(index: Index, folder: Path, descriptors: Descriptors) -> Up
         descriptors: the network that made the index.
 
     Raises:
-        DinotoolsError: the folder holds no images, the index is of another one, or too many photos are unreadable;
-            what was done until then is kept.
+        DinotoolsError: the folder holds no images, the index is of another one or has to be written and cannot be, or
+            too many photos are unreadable; what was done until then is kept.
         RunFailed: a vector is not finite.
     """
     root = folder.expanduser().resolve()
@@ -77,10 +79,13 @@ def bring_up_to_date(index: Index, folder: Path, descriptors: Descriptors) -> Up
     index.remove_leftovers()  # of a command that was killed
     present = {photo.path: photo for photo in photos_below(root)}
     before = {photo.path: photo for photo in (*index.photos, *index.unreadable)}
+    if before != present:
+        check_writable(index.folder / INDEX, "folder for the index")  # now, not when the work is done
     drop_outdated(index, present)
     new = [photo for path, photo in present.items() if before.get(path) != photo]
     if new:
         _describe(index, root, new, descriptors, total=len(present))
+        drop_outdated(index, present)  # joins the parts
     bad = BadImages(descriptors.max_bad, len(present))
     bad.check(len(index.unreadable), root)  # with those that were known before
     readable = {photo.path for photo in index.photos}
@@ -150,11 +155,11 @@ def _all_present(photos: Sequence[Photo], present: dict[str, Photo]) -> bool:
 
 
 def _describe(index: Index, root: Path, new: list[Photo], descriptors: Descriptors, total: int) -> None:
-    """Adds lots of photos, each as soon as it is described."""
+    """Adds photos, each PART of them as soon as it is described."""
     images = ImageFiles([str(root / photo.path) for photo in new])
     extractor = Extractor(descriptors.network, images, descriptors.runtime, descriptors.view)
     extractor.bad = BadImages(descriptors.max_bad, total)  # one bad photo that came in alone is not all of them
-    parts = batches_of(range(len(new)), LOT)
+    parts = batches_of(range(len(new)), PART)
     lots = extractor.run(parts, descriptors.batch_size, "photos")
     for part, found in zip(parts, lots, strict=True):
         readable = set(found.indices.tolist())

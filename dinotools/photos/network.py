@@ -68,6 +68,9 @@ def open_index(folder: Path, config: PhotoOptions, descriptors: Descriptors, see
         raise DinotoolsError(
             f"is an index made otherwise ({'; '.join(told)})", folder, "Use the same options, or another folder."
         )
+    if index.facts["network"] != network:  # the same network, in a new place
+        index.facts["network"] = network
+        index.save()
     return index
 
 

@@ -21,7 +21,7 @@ from dinotools.runtime import device
 from dinotools.runtime.console import track
 from dinotools.runtime.errors import DinotoolsError, require
 from dinotools.runtime.results import Result, versions
-from dinotools.runtime.run_directory import write_atomically
+from dinotools.runtime.run_directory import check_writable, write_atomically
 from dinotools.search.exact import nearest
 
 Found = dict[str, list[dict[str, Any]]]  # query -> photos, best first: path, similarity
@@ -37,7 +37,9 @@ def run(config: SearchConfig) -> Result:
     require(config.top > 0, f"is {config.top}", "top", "It must be above 0.")
     queries = list(dict.fromkeys(str(Path(query).expanduser()) for query in config.query))
     if missing := [query for query in queries if not Path(query).is_file()]:
-        raise DinotoolsError("there is no such file", ", ".join(missing), "Give image files to search with.")
+        raise DinotoolsError("there is no such file", ", ".join(missing), "Give image files, no folders.")
+    if config.html is not None:
+        check_writable(config.html.expanduser(), "--html")  # now, not when the work is done
     runtime = device.prepare(config.device, "fp32", config.workers, seed=0)
     index = Index(config.index.expanduser())
     photos = index.photos

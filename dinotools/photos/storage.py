@@ -29,7 +29,8 @@ from dinotools.runtime.run_directory import TEMPORARY, write_atomically, write_j
 
 INDEX = "index.json"
 FORMAT = 1
-LOT = 4096  # photos; as much as a kill may lose
+LOT = 4096  # photos; every lot in use is an open file
+PART = 512  # photos that become a lot at once, as many as a kill may lose; such lots are joined later
 DAMAGED = "Remove the index and make it again with `dinotools index`."
 
 

@@ -38,6 +38,21 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
     write_atomically(path, lambda p: p.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8"))
 
 
+def check_writable(path: Path, option: str) -> None:
+    """Makes the folder of an output file, so that hours of work do not end where it cannot be written.
+
+    Raises:
+        DinotoolsError: the folder cannot be made or written to, or the path is a folder itself.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DinotoolsError(f"cannot be written ({error.strerror})", path, f"Choose another {option}.") from error
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        what = "is a folder, not a file" if path.is_dir() else "cannot be written (its folder is read-only)"
+        raise DinotoolsError(what, path, f"Choose another {option}.")
+
+
 def claim(
     directory: Path,
     options: str,

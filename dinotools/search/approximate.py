@@ -27,6 +27,7 @@ from dinotools.runtime.console import track
 from dinotools.runtime.errors import DinotoolsError, RunFailed
 from dinotools.runtime.run_directory import write_atomically
 from dinotools.search.exact import import_faiss, nearest
+from dinotools.search.rows import places, rows_of
 
 Kind = Literal["flat", "ivfpq"]
 
@@ -186,7 +187,7 @@ def rescored(queries: Tensor, rows: Tensor, shards: Sequence[Tensor], k: int) ->
     every = rows.flatten()
     similarity = torch.full(every.shape, -torch.inf)
     present = every.argsort()[int((every < 0).sum()) :]
-    for shard, first, here in _places(shards, every[present]):
+    for shard, first, here in places(shards, every[present]):
         for pairs in present[here].split(CHUNK):
             vectors = shard[every[pairs] - first].cpu().float()
             similarity[pairs] = torch.einsum("nd,nd->n", queries[pairs // rows.shape[1]], vectors)
@@ -223,7 +224,7 @@ def _ivfpq(faiss: Any, shards: Sequence[Tensor], n: int, device: torch.device, s
     generator = torch.Generator().manual_seed(seed)
     rotation_seed, codeword_seed = torch.randint(2**31, (2,), generator=generator).tolist()
     n_lists = min(LISTS_PER_ROOT * isqrt(n), n // SAMPLED)
-    sample = _gather(shards, torch.randperm(n, generator=generator)[: SAMPLED * n_lists].sort().values)
+    sample = rows_of(shards, torch.randperm(n, generator=generator)[: SAMPLED * n_lists].sort().values)
     order = torch.randperm(len(sample), generator=generator)
     centres = _centres(sample.to(device), order[:n_lists])
 
@@ -267,21 +268,3 @@ def _chunks(shards: Sequence[Tensor]) -> Iterator[Tensor]:
     for shard in track(shards, "filling the index", len(shards)):
         for chunk in shard.split(CHUNK):
             yield chunk.cpu().float()
-
-
-def _gather(shards: Sequence[Tensor], rows: Tensor) -> Tensor:
-    """Rows (n,) in ascending order, counted through all shards, as (n, D) float32 on the CPU."""
-    return torch.cat([shard[rows[here] - first].cpu().float() for shard, first, here in _places(shards, rows)])
-
-
-def _places(shards: Sequence[Tensor], rows: Tensor) -> Iterator[tuple[Tensor, int, slice]]:
-    """Every shard that holds some of the ascending rows, the number of its first row, and which of the rows it holds.
-
-    The shards are read in order and once: some are made only when they are asked for.
-    """
-    first = begin = 0
-    for shard in shards:
-        end = int(torch.searchsorted(rows, first + len(shard)))
-        if begin < end:
-            yield shard, first, slice(begin, end)
-        first, begin = first + len(shard), end

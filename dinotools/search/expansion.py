@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dinotools.runtime.errors import require
 from dinotools.search.exact import nearest
+from dinotools.search.rows import rows_of
 
 
 def expand(queries: Tensor, database: Tensor | Sequence[Tensor], n: int, alpha: float) -> Tensor:
@@ -40,14 +41,9 @@ def expand(queries: Tensor, database: Tensor | Sequence[Tensor], n: int, alpha: 
     shards = [database] if isinstance(database, Tensor) else database
     size = sum(map(len, shards))
     require(1 <= n <= size, f"{n} neighbours in a database of {size}", "query_expansion", f"Use 1 to {size}.")
-    require(alpha >= 0, f"a power of {alpha:g} would favour the least similar", "query_expansion", "Use 0 or more.")
+    require(alpha >= 0, f"a power of {alpha:g} would favour the least similar", "alpha", "Use 0 or more.")
     similarity, rows = nearest(queries, shards, n, cosine=True)
-    neighbours = torch.empty(*rows.shape, queries.shape[1], device=queries.device)
-    first_row = 0
-    for shard in shards:
-        query, place = ((rows >= first_row) & (rows < first_row + len(shard))).nonzero(as_tuple=True)
-        neighbours[query, place] = shard[(rows[query, place] - first_row).to(shard.device)].to(neighbours)
-        first_row += len(shard)
+    neighbours = rows_of(shards, rows.flatten().cpu()).to(queries.device).view(*rows.shape, -1)
     weights = similarity.clamp(min=0) ** alpha
     towards = torch.einsum("qn,qnd->qd", weights, F.normalize(neighbours, dim=2))
     return F.normalize(F.normalize(queries.float(), dim=1) + towards, dim=1)

@@ -200,3 +200,10 @@ def test_photos_within_the_output_are_not_deleted(photos):
     with pytest.raises(DinotoolsError, match="would delete what this command reads"):
         run(CopydaysMakeConfig(images=out / "original", out=out, overwrite=True))
     assert len(content(out / "original")) == 5
+
+
+def test_a_set_among_its_photos_is_refused(photos):
+    before = sorted(photos.rglob("*"))
+    with pytest.raises(DinotoolsError, match="among the photographs of the next set"):
+        run(CopydaysMakeConfig(images=photos, out=photos / "attacked"))
+    assert sorted(photos.rglob("*")) == before

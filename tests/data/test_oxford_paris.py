@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dinotools.data import oxford_paris
 from dinotools.data.images import UnreadableImage
 from dinotools.data.oxford_paris import CroppedFiles, open_retrieval, read_ground_truth
 from dinotools.runtime.errors import DinotoolsError
@@ -124,10 +125,13 @@ def test_a_query_that_is_no_image_fails_when_it_is_loaded(tmp_path):
         queries.load(0)
 
 
-def test_missing_images_are_counted_and_some_named(tmp_path):
+def test_missing_images_are_counted_and_named(tmp_path, monkeypatch):
     path = make(tmp_path, TRUTH)
     for name in ("a", "b", "d.e", "q1"):
         (tmp_path / "jpg" / f"{name}.jpg").unlink()
+    with pytest.raises(DinotoolsError, match=r"4 of 6 images are not there: a, b, d\.e, q1\."):
+        open_retrieval(path)
+    monkeypatch.setattr(oxford_paris, "LISTED", 3)
     with pytest.raises(DinotoolsError, match=r"4 of 6 images are not there: a, b, d\.e and 1 more"):
         open_retrieval(path)
 

@@ -76,7 +76,7 @@ def test_a_kill_loses_one_lot(index, folder, decoded, monkeypatch, tmp_path):
     index()
     whole = vectors(tmp_path / "index")
     shutil.rmtree(tmp_path / "index")
-    monkeypatch.setattr(indexing, "LOT", 8)
+    monkeypatch.setattr(indexing, "PART", 8)
     real, calls = images.decode, []
 
     def killed(path):
@@ -93,6 +93,7 @@ def test_a_kill_loses_one_lot(index, folder, decoded, monkeypatch, tmp_path):
     decoded.clear()
     assert index() == counts(30, new=14)
     assert len(decoded) == 14
+    assert [len(lot.photos) for lot in Index(tmp_path / "index").lots] == [30]
     resumed = vectors(tmp_path / "index")
     assert resumed.keys() == whole.keys()
     for name, vector in whole.items():
@@ -119,6 +120,7 @@ def test_a_kill_between_the_files_of_a_lot_leaves_the_old_index(index, folder, m
 
 def test_photos_that_come_one_by_one_share_lots(index, folder, monkeypatch, tmp_path):
     monkeypatch.setattr(indexing, "LOT", 16)
+    monkeypatch.setattr(indexing, "PART", 8)
     index()
     for seed in range(100, 110):
         coloured_noise(seed).save(folder / f"{seed}.png")
@@ -177,6 +179,17 @@ def test_bad_folders_are_refused(index, folder, tmp_path):
         index()
     with pytest.raises(DinotoolsError, match="4 pixels are less than a patch of 8"):
         index(imsize=4)
+
+
+def test_an_index_that_cannot_be_written_serves_until_a_photo_changes(index, folder, decoded, monkeypatch):
+    index()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert index() == counts(30)
+    (folder / "04.png").unlink()
+    decoded.clear()
+    with pytest.raises(DinotoolsError, match=r"read-only.*Choose another folder for the index"):
+        index()
+    assert not decoded
 
 
 def test_damaged_files_are_named(index, tmp_path):

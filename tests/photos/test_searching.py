@@ -70,10 +70,21 @@ def test_missing_and_unreadable_queries_are_named(index, folder, tmp_path):
     (tmp_path / "a.png").write_bytes(b"no image")
     with pytest.raises(DinotoolsError, match=r"a.png: not an image"):
         search(index, tmp_path / "a.png")
+    with pytest.raises(DinotoolsError, match=r"photos: there is no such file.*no folders"):
+        search(index, folder)
+    with pytest.raises(DinotoolsError, match=r"is a folder.*--html"):
+        search(index, folder / "01.png", html=tmp_path)
     with pytest.raises(DinotoolsError, match="holds no index"):
         search(folder, folder / "01.png")
     with pytest.raises(DinotoolsError, match="--top: is 0"):
         search(index, folder / "01.png", top=0)
+
+
+def test_an_index_brought_up_to_date_notes_where_its_network_lies_now(index, folder, checkpoint, tmp_path):
+    moved = checkpoint.rename(tmp_path / "moved.pth")
+    indexing.run(IndexConfig(dir=str(folder), out=index, ckpt=str(moved), **SIZES))
+    [hits] = search(index, folder / "01.png").metrics["queries"].values()
+    assert hits[0]["path"] == str(folder / "01.png")
 
 
 def test_only_the_network_of_the_index_will_do(index, folder, checkpoint, tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 
 from dinotools.runtime.errors import DinotoolsError
-from dinotools.runtime.run_directory import claim, write_atomically, write_json
+from dinotools.runtime.run_directory import check_writable, claim, write_atomically, write_json
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
@@ -71,3 +71,14 @@ def test_options_without_results_are_replaced(tmp_path):
     claim(tmp_path / "run", "a = 1")  # and then the command stopped: a checkpoint was damaged, say
     claim(tmp_path / "run", "a = 2")
     assert (tmp_path / "run" / "config.toml").read_text() == "a = 2"
+
+
+def test_an_output_file_that_cannot_be_written_is_told_in_advance(tmp_path):
+    check_writable(tmp_path / "new/page.html", "--html")
+    check_writable(tmp_path / "new/page.html", "--html")
+    assert list(tmp_path.iterdir()) == [tmp_path / "new"]
+    with pytest.raises(DinotoolsError, match=r"is a folder.*--html"):
+        check_writable(tmp_path / "new", "--html")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DinotoolsError, match=r"cannot be written.*--html"):
+        check_writable(tmp_path / "file/page.html", "--html")

@@ -20,7 +20,7 @@ from torch import Tensor
 
 STRIP = 32  # columns of targets in a tile, at most: of a wider one, more products would lie outside the windows
 TARGETS = 64  # in a tile, at least where windows are large: narrow matrix products are slow
-CPU_TILE = 2**21  # affinities in a tile, about: a cache holds them, and their number is small
+CPU_TILE = 2**21  # affinities in a tile, about: few enough for a cache, many enough that cores seldom wait
 TILE = 2**24  # the same on an accelerator, which wants few large tiles
 
 
@@ -115,8 +115,9 @@ def propagate(
     labels = [torch.cat([one, torch.ones_like(one[:1])]) for one in labels]
     sums = torch.empty_like(labels[0])
     lines, columns = _tile_sides(height, width, radius, len(sources), target.device)
+    reached = len(sources) * min(height, lines + 2 * radius) * min(width, columns + 2 * radius)
     # every tile in the same memory: fetching new pages from the system would cost as much as the products
-    space = target.new_empty(2, 0)
+    space = target.new_empty(2, reached * lines * columns)
     for left, right in _pieces(width, columns):
         first_column, end_column = max(0, left - radius), min(width, right + radius)
         strip = torch.stack([one[:, first_column:end_column] for one in sources], dim=2)
@@ -126,20 +127,36 @@ def propagate(
             first_row, end_row = max(0, top - radius), min(height, bottom + radius)
             near_rows = _near(first_row, end_row, top, bottom, radius, target.device)
             window = (near_rows[:, None, :, None] & near_columns[None, :, None, :]).flatten(2).flatten(0, 1)
-            size = window.numel() * len(sources)
-            if space.shape[1] < size:
-                space = target.new_empty(2, size)
-            affinity, kept = space[:, :size].view(2, len(window), len(sources), -1)
             targets = target[top:bottom, left:right].flatten(0, 1)
-            # divided and exponentiated as officially, since what is equal then counts as equal
-            torch.mm(strip[first_row:end_row].flatten(0, 2), targets.T, out=affinity.flatten(0, 1))
-            affinity.div_(temperature).exp_()
-            least = torch.where(window, _kth_largest(affinity, window, topk), torch.inf)
-            # compared into floats: booleans of this size take the CPU four times as long
-            affinity *= torch.ge(affinity, least[:, None], out=kept)
-            tile_sums = strip_labels[:, first_row:end_row].flatten(1) @ affinity.flatten(0, 1)
+            weights = _weights(strip[first_row:end_row].flatten(0, 1), targets, window, topk, temperature, space)
+            tile_sums = strip_labels[:, first_row:end_row].flatten(1) @ weights
             sums[:, top:bottom, left:right] = tile_sums.unflatten(1, (bottom - top, right - left))
     return (sums[:-1] / sums[-1]).view(shape)
+
+
+def _weights(context: Tensor, targets: Tensor, window: Tensor, topk: int, temperature: float, space: Tensor) -> Tensor:
+    """What the context patches of a tile weigh for its targets, before they are normalised.
+
+    Args:
+        context: features (positions, sources, D).
+        targets: features (targets, D).
+        window: whether a position is in the window of a target, (positions, targets) bool.
+        topk: how many are not 0, but for equals.
+        temperature: of the affinity.
+        space: to work in, (2, positions * sources * targets or more).
+
+    Returns:
+        (positions * sources, targets), in the first row of space.
+    """
+    size = context.shape[0] * context.shape[1] * len(targets)
+    affinity, kept = space[:, :size].view(2, *context.shape[:2], len(targets))
+    flat = affinity.flatten(0, 1)
+    # divided and exponentiated as officially: what comes out equal counts as equal
+    torch.mm(context.flatten(0, 1), targets.T, out=flat).div_(temperature).exp_()
+    least = torch.where(window, _kth_largest(affinity, window, topk), torch.inf)
+    # compared into floats: booleans of this size take the CPU four times as long
+    affinity *= torch.ge(affinity, least[:, None], out=kept)
+    return flat
 
 
 def _tile_sides(height: int, width: int, radius: int, n_sources: int, device: torch.device) -> tuple[int, int]:
@@ -147,7 +164,7 @@ def _tile_sides(height: int, width: int, radius: int, n_sources: int, device: to
     columns = min(width, STRIP)
     per_target = n_sources * min(height, 2 * radius + 1) * min(width, 2 * radius + columns)
     targets = max(TARGETS, (CPU_TILE if device.type == "cpu" else TILE) // per_target)
-    return max(1, targets // columns), columns
+    return min(height, max(1, targets // columns)), columns
 
 
 def _pieces(length: int, longest: int) -> list[tuple[int, int]]:

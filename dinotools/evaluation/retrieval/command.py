@@ -22,7 +22,7 @@ from dinotools.data.transforms import Shrink
 from dinotools.evaluation.retrieval import ranking
 from dinotools.evaluation.retrieval.lists import write_page
 from dinotools.evaluation.retrieval.settings import Settings, paper_map, settings_of
-from dinotools.features.descriptors import Descriptors, open_descriptors
+from dinotools.features.descriptors import Descriptors, fingerprint_of, open_descriptors
 from dinotools.features.extraction import Features
 from dinotools.features.pooling import Pooling
 from dinotools.features.unit_rows import UnitRows
@@ -42,6 +42,8 @@ def run(config: RetrievalConfig) -> Result:
     """
     settings = settings_of(config)
     runtime = device.prepare(config.device, config.precision, config.workers, config.seed)
+    if config.html is not None:
+        run_directory.check_writable(config.html.expanduser(), "--html")  # now, not when the work is done
     data = open_retrieval(config.dataset, config.data, crop_queries=settings.crop_queries)
     pooling = Pooling.parse(config.pooling)
     descriptors = open_descriptors(
@@ -64,20 +66,29 @@ def run(config: RetrievalConfig) -> Result:
     whitening = None
     if "whiten" in described:
         whitening = learn(described["whiten"].shards, config.whiten_dim, covariance="centred")
-    distractors = UnitRows(described["distractors"].shards if "distractors" in described else (), whitening)
+    others = described["distractors"].shards if "distractors" in described else ()
+    distractors = UnitRows(others, whitening)
+    searched = UnitRows((*described["database"].shards, *others), whitening)
     queries, database = (
         UnitRows(described[name].shards, whitening).tensor(runtime.device) for name in ("queries", "database")
     )
     if config.query_expansion:
-        queries = expand(queries, [database, *distractors], config.query_expansion, config.alpha)
-    made_of = descriptors.settings | {"whiten": config.whiten, "whiten_dim": config.whiten_dim}
+        queries = expand(queries, searched, config.query_expansion, config.alpha)
     found = None
     if config.search != "exact":
-        found = ranking.search_index(queries, distractors, config, made_of | {"of": config.distractors})
+        found = ranking.search_index(queries, distractors, config, vectors_of(config, descriptors))
     scores = ranking.score(queries, database, distractors, data.truth, found)
     if config.html is not None:
-        write_page(config, data, scores, queries, database, distractors)
+        write_page(config, data, scores, queries, searched)
     return result_of(config, settings, data, descriptors, described, scores, found)
+
+
+def vectors_of(config: RetrievalConfig, descriptors: Descriptors) -> dict[str, Any]:
+    """What the vectors of the distractors depend on; a source that was written anew makes other vectors."""
+    assert config.distractors is not None  # an index is of them
+    sources = {"of": config.distractors} | ({"whiten": config.whiten} if config.whiten else {})
+    states = {f"{name}_state": fingerprint_of(source) for name, source in sources.items()}
+    return descriptors.settings | sources | states | {"whiten_dim": config.whiten_dim}
 
 
 def result_of(
@@ -154,8 +165,8 @@ def _notes(
         recall = next(name for name in found.about if name.startswith("recall"))
         notes.append(
             f"Distractors beyond the {found.about['depth']:,} that the {found.about['kind']} index found for a query "
-            f"are unknown; positives behind them count as not found. Recall@{recall.rpartition('_')[2]} of the index "
-            f"against exact search: {100 * found.about[recall]:.1f} %."
+            "are unknown; positives behind them count as not found, and a distractor that it missed pushes none down. "
+            f"Recall@{recall.rpartition('_')[2]} of the index against exact search: {100 * found.about[recall]:.1f} %."
         )
     if config.html is not None:
         notes.append(f"Open {config.html} in a browser.")

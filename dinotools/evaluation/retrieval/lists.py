@@ -33,8 +33,7 @@ def write_page(
     data: RetrievalData,
     scores: dict[str, RankingScores],
     queries: Tensor,
-    database: Tensor,
-    distractors: UnitRows,
+    searched: UnitRows,
 ) -> None:
     """Writes ``--html``.
 
@@ -43,12 +42,11 @@ def write_page(
         data: the benchmark.
         scores: of every query.
         queries: (Q, D) float32 unit rows, on the device that compares.
-        database: (N, D), likewise.
-        distractors: are searched as well.
+        searched: the images of the database, then the distractors.
     """
     assert config.html is not None
-    names = [*data.database.paths, *_distractor_names(config, distractors.n_rows)]
-    similarity, rows = nearest(queries, [database, *distractors], min(SHOWN, len(names)))
+    names = [*data.database.paths, *_distractor_names(config, searched.n_rows - len(data.database))]
+    similarity, rows = nearest(queries, searched, min(SHOWN, len(names)))
     shown = lru_cache(maxsize=1024)(picture)  # an image may stand in many lists
     lists = []
     for query, path in enumerate(track(data.queries.paths, "the page", total=len(queries))):
@@ -72,7 +70,7 @@ def write_page(
         )
     title = f"{data.name}: {len(lists)} queries"
     text = ranked_lists.page(title, LEAD, lists, f"dinotools retrieval --dataset {config.dataset} --ckpt {config.ckpt}")
-    write_atomically(config.html, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_atomically(config.html.expanduser(), lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _distractor_names(config: RetrievalConfig, count: int) -> Sequence[str]:

@@ -87,10 +87,12 @@ def search_index(queries: Tensor, distractors: UnitRows, config: RetrievalConfig
     similarity, rows = index.search(queries, depth, distractors)
     wanted = min(RECALL_AT, depth)
     exact = nearest(queries, distractors, wanted)[1]
-    all_known = (rows[:, -1] < 0) | (depth == distractors.n_rows)
+    # an index that finds fewer than asked for has looked no further; it may have passed over more similar ones
+    all_known = (rows >= 0).sum(dim=1) == distractors.n_rows
+    least = similarity.masked_fill(rows < 0, torch.inf).amin(dim=1)
     return Found(
         similarity=similarity.clamp(min=NO_SIMILARITY),
-        horizon=similarity[:, -1].masked_fill(all_known, -torch.inf),
+        horizon=least.masked_fill(all_known, -torch.inf),
         about={
             "kind": index.kind,
             "file": str(path),
@@ -106,7 +108,7 @@ def _check_or_build(
 ) -> None:
     note = path.with_name(path.name + ".json")
     if path.is_file():
-        if not note.is_file() or json.loads(note.read_text(encoding="utf-8")) != json.loads(json.dumps(about)):
+        if _noted(note) != json.loads(json.dumps(about)):
             raise DinotoolsError("is an index of other vectors", path, "Give another --index, or remove it.")
         return
     say(f"building {path}: {config.search}, {distractors.n_rows:,} vectors")
@@ -115,3 +117,11 @@ def _check_or_build(
     assert config.search != "exact"
     approximate.build(distractors, config.search, path, device=device, seed=config.seed)
     write_json(note, about)
+
+
+def _noted(note: Path) -> Any:
+    """What an index was built of; None if the note beside it is gone or damaged."""
+    try:
+        return json.loads(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

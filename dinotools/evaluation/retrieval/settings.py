@@ -49,7 +49,10 @@ def settings_of(config: RetrievalConfig) -> Settings:
         require(getattr(config, name) > 0, f"is {getattr(config, name)}", name, "It must be above 0.")
     require(config.imsize is None or config.imsize > 0, f"is {config.imsize}", "imsize", "It must be above 0.")
     require(config.query_expansion >= 0, f"is {config.query_expansion}", "query_expansion", "It must not be negative.")
+    require(config.alpha >= 0, f"is {config.alpha}", "alpha", "It must not be negative.")
     require(config.whiten_dim is None or config.whiten is not None, "needs --whiten", "whiten_dim", "Give both.")
+    kept = config.whiten_dim
+    require(kept is None or kept > 0, f"is {kept}", "whiten_dim", "It must be above 0.")
     searches = config.search != "exact"
     require(not searches or config.distractors is not None, "is for distractors", "search", "Give --distractors.")
     require(not searches or config.index is not None, "needs a file", "search", "Give --index FILE.")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import weakref
 
 import numpy as np
 import pytest
@@ -11,12 +12,14 @@ from PIL import Image
 
 from dinotools.configs.retrieval import RetrievalConfig
 from dinotools.data.transforms import Shrink, normalize
-from dinotools.evaluation.retrieval import command
+from dinotools.evaluation.retrieval import command, ranking
 from dinotools.evaluation.retrieval.settings import Settings, paper_map, settings_of
 from dinotools.features.scales import SCALES, MultiScale
+from dinotools.features.unit_rows import UnitRows
 from dinotools.features.whitening import learn
 from dinotools.models.checkpoints import load_backbone
 from dinotools.runtime.errors import DinotoolsError
+from dinotools.search import approximate
 from tests.test_cli import dinotools
 
 NETWORK = {"ckpt": "random", "arch": "vit_micro", "patch_size": 16}
@@ -148,6 +151,35 @@ def test_an_index_is_built_once_and_serves_its_own_vectors_only(benchmark_file, 
     assert (tmp_path / "d.index").stat().st_mtime_ns == stamp
     with pytest.raises(DinotoolsError, match="other vectors"):
         command.run(config(benchmark_file, **options, multiscale=False))
+    (tmp_path / "d.index.json").write_text("{")
+    with pytest.raises(DinotoolsError, match="other vectors"):
+        command.run(config(benchmark_file, **options))
+
+
+@pytest.mark.parametrize("changed", ["distractors", "whiten"])
+def test_an_index_is_not_used_for_vectors_that_were_written_anew(benchmark_file, distractors, tmp_path, changed):
+    pytest.importorskip("faiss")
+    vectors = described(sorted(distractors.iterdir())).numpy()
+    sources = {"distractors": str(tmp_path / "d.npy"), "whiten": str(tmp_path / "w.npy")}
+    for path in sources.values():
+        np.save(path, vectors)
+    options = {**sources, "search": "flat", "index": tmp_path / "d.index"}
+    command.run(config(benchmark_file, **options))
+    np.save(sources[changed], np.concatenate([-vectors, vectors[:1]]))
+    with pytest.raises(DinotoolsError, match="other vectors"):
+        command.run(config(benchmark_file, **options))
+
+
+def test_an_index_that_finds_fewer_than_asked_for_does_not_know_them_all(benchmark_file, tmp_path):
+    pytest.importorskip("faiss")
+    generator = torch.Generator().manual_seed(0)
+    rows = UnitRows([torch.randn(approximate.FEWEST, 16, generator=generator)])
+    queries = F.normalize(torch.randn(3, 16, generator=generator), dim=1)
+    options = {"distractors": "x", "search": "ivfpq", "index": tmp_path / "d.index", "depth": 2000}
+    found = ranking.search_index(queries, rows, config(benchmark_file, **options), {})
+    known = found.similarity > ranking.NO_SIMILARITY
+    assert (known.sum(dim=1) < 2000).all()
+    assert torch.equal(found.horizon, found.similarity.masked_fill(~known, torch.inf).amin(dim=1))
 
 
 def test_positives_behind_the_distractors_that_were_found_do_not_count(benchmark_file, distractors, tmp_path):
@@ -199,6 +231,24 @@ def test_the_page_shows_what_each_query_found(benchmark_file, distractors, tmp_p
         assert ("more positive" in article) == (len(seen) < len(positives))
 
 
+def test_distractors_are_never_all_in_memory(benchmark_file, distractors, tmp_path, monkeypatch):
+    chunks, most = [], 0
+    get = UnitRows.__getitem__
+
+    def counted(rows, index):
+        nonlocal most
+        chunk = get(rows, index)
+        chunks.append(weakref.ref(chunk))
+        most = max(most, sum(alive() is not None for alive in chunks))
+        return chunk
+
+    monkeypatch.setattr(UnitRows, "__getitem__", counted)
+    monkeypatch.setattr("dinotools.features.unit_rows.ROWS", 2)
+    options = {"distractors": str(distractors), "query_expansion": 3, "html": tmp_path / "page.html"}
+    command.run(config(benchmark_file, **options))
+    assert most == N_DATABASE / 2  # the database is in memory; the distractors would be 20 / 2
+
+
 def test_an_unreadable_image_is_an_error(benchmark_file, tmp_path):
     (tmp_path / "jpg").mkdir()
     for path in (benchmark_file.parent / "jpg").iterdir():
@@ -207,6 +257,13 @@ def test_an_unreadable_image_is_an_error(benchmark_file, tmp_path):
     (tmp_path / "jpg/d3.png").write_bytes(b"broken")
     with pytest.raises(DinotoolsError, match=r"d3\.png.*every image counts"):
         command.run(config(tmp_path / "gnd_places.json"))
+
+
+def test_a_page_that_cannot_be_written_is_told_before_the_work(benchmark_file, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DinotoolsError, match=r"cannot be written.*--html"):
+        command.run(config(benchmark_file, html=tmp_path / "file/page.html", out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -218,6 +275,8 @@ def test_an_unreadable_image_is_an_error(benchmark_file, tmp_path):
         ({"whiten_dim": 3}, "--whiten"),
         ({"imsize": 0}, "above 0"),
         ({"query_expansion": -1}, "negative"),
+        ({"alpha": -1.0}, "--alpha: is -1.0"),
+        ({"whiten": "photos", "whiten_dim": 0}, "--whiten-dim: is 0"),
         ({"query_expansion": 13}, "13 neighbours in a database of 12"),
         ({"pooling": "max"}, "no pooling"),
         ({"gpus": 0}, "above 0"),
