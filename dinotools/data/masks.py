@@ -42,7 +42,7 @@ def read_mask(path: str | Path) -> np.ndarray:
         (H, W) uint8; of a 1-bit grey PNG 0 and 1.
 
     Raises:
-        DinotoolsError: not there, no PNG, damaged, or its pixels are colours.
+        DinotoolsError: not there, no PNG, damaged, or its pixels are colours or numbers of more than 8 bits.
     """
     try:
         with Image.open(path, formats=("PNG",)) as image:
@@ -53,7 +53,8 @@ def read_mask(path: str | Path) -> np.ndarray:
         reason = error.strerror if isinstance(error, OSError) else None
         raise DinotoolsError(f"cannot be read ({reason or error})", path, "Give a mask as an indexed PNG.") from error
     if image.mode not in MODES:
-        raise DinotoolsError(f"holds colours (mode {image.mode}), not numbers of objects", path, INDEXED)
+        kind = "large numbers" if image.mode.startswith(("I", "F")) else "colours"
+        raise DinotoolsError(f"holds {kind} (mode {image.mode}), not numbers of objects", path, INDEXED)
     return np.asarray(image).astype(np.uint8)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 import re
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -77,6 +78,12 @@ class _Unpickler(pickle._Unpickler):
 
     def get_extension(self, code: int) -> None:  # a number for a name, which may be known without find_class
         raise _Refused(f"copyreg extension {code}")
+
+    def load_bytearray8(self: Any) -> None:  # Python's own allocates what the file announces before it looks for it
+        (size,) = struct.unpack("<Q", self.read(8))
+        self.append(bytearray(self.read(size)))
+
+    dispatch: Any = pickle._Unpickler.dispatch | {pickle.BYTEARRAY8[0]: load_bytearray8}
 
 
 class _Dtype:

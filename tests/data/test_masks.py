@@ -66,9 +66,11 @@ def test_numbers_are_read_whatever_the_palette_and_the_depth(tmp_path):
     np.testing.assert_array_equal(read_mask(saved(tmp_path / "one.png", squares(255), "1")), squares(1))
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "I;16"])
-def test_colours_are_refused_by_name(tmp_path, mode):
-    with pytest.raises(DinotoolsError, match=rf"mask\.png: holds colours \(mode {mode}\).*indexed"):
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("RGB", "colours"), ("RGBA", "colours"), ("LA", "colours"), ("I;16", "large numbers")]
+)
+def test_colours_and_large_numbers_are_refused_by_name(tmp_path, mode, kind):
+    with pytest.raises(DinotoolsError, match=rf"mask\.png: holds {kind} \(mode {mode}\).*indexed"):
         read_mask(saved(tmp_path / "mask.png", squares(1), mode))
 
 

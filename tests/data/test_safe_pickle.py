@@ -2,6 +2,7 @@ import copyreg
 import json
 import os
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -171,6 +172,16 @@ DAMAGED = {
 def test_a_damaged_pickle(case):
     with pytest.raises(DinotoolsError, match="is no pickle, or a damaged one"):
         read_pickle(DAMAGED[case], "file")
+
+
+def test_memory_is_for_what_a_file_holds_not_for_what_it_announces():
+    tracemalloc.start()
+    try:
+        with pytest.raises(DinotoolsError, match="damaged"):
+            read_pickle(b"\x80\x05\x96" + (2**30).to_bytes(8, "little") + b"a.", "file")
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def is_plain(value: object) -> bool:

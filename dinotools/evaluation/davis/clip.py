@@ -108,9 +108,6 @@ def run_clip(config: DavisConfig) -> Result:
     runtime = device.prepare(config.device, config.precision, config.workers, config.seed)
     backbone, tracker = protocol.open_tracker(config, runtime)
     working_size = WorkingSize(config.short_side, config.multiple)
-    height, width = working_size.of(video.height, video.width)
-    small = f"frames of {width} x {height} are less than a patch of {tracker.patch_size}"
-    require(min(height, width) >= tracker.patch_size, small, "short_side", "Make it larger.")
     inputs = (config.ckpt, config.video, config.mask)
     run_directory.claim(config.out, files.dump(config), overwrite=config.overwrite, inputs=inputs)
 

@@ -83,7 +83,8 @@ def run(config: DavisConfig) -> Result:
     videos, unscored = open_videos(data, config.split)
     backbone, tracker = protocol.open_tracker(config, runtime)
     made_of = protocol.describe(config, backbone, tracker, runtime)
-    folder = claim(config, made_of | {"seed": config.seed if backbone.sha256 is None else None})
+    seed = config.seed if backbone.sha256 is None else None
+    folder = claim(config, made_of | {"data": str(data.resolve()), "seed": seed})
     left = [video for video in videos if not (folder / video.name).is_dir()]
     if len(left) < len(videos):
         say(f"{folder}: {len(videos) - len(left)} of {len(videos)} sequences have their masks already")
@@ -100,7 +101,7 @@ def run(config: DavisConfig) -> Result:
     counts = scoring.describe(masks, metrics)
     rows = scoring.as_rows(metrics)
     if (published := paper(config, backbone, counts["objects"])) is not None:
-        rows[0] |= dict(zip(("paper J&F", "paper J", "paper F"), published, strict=True))
+        rows.insert(1, {"sequence": "paper"} | dict(zip(("J&F Mean", "J Mean", "F Mean"), published, strict=True)))
     return Result(title, rows, metrics, details | {"data": counts}, (f"Masks are in {folder}.",))
 
 
@@ -140,7 +141,7 @@ def claim(config: DavisConfig, made_of: dict[str, Any]) -> Path:
             same = False
         if not same:
             remedy = "Choose another --out, or add --overwrite to replace it."
-            raise DinotoolsError("holds masks of another network or of other settings", config.out, remedy)
+            raise DinotoolsError("holds masks of another data set or network, or of other settings", config.out, remedy)
     else:
         inputs = (config.ckpt, config.data)
         run_directory.claim(config.out, files.dump(config), overwrite=config.overwrite, inputs=inputs)

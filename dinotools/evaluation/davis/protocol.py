@@ -34,7 +34,7 @@ def open_tracker(config: DavisConfig, runtime: Runtime) -> tuple[LoadedBackbone,
     """The network that the options name, and what follows objects with it.
 
     Raises:
-        DinotoolsError: none is named, it cannot be loaded, or has no patch tokens.
+        DinotoolsError: none is named, it cannot be loaded, has no patch tokens, or frames would be less than a patch.
     """
     if config.ckpt is None:
         raise DinotoolsError("no network to follow objects with", "--ckpt", "Give a checkpoint, or a released name.")
@@ -42,7 +42,11 @@ def open_tracker(config: DavisConfig, runtime: Runtime) -> tuple[LoadedBackbone,
         config.ckpt, key=config.key, arch=config.arch, patch_size=config.patch_size, seed=config.seed
     )
     method = LabelPropagation(config.n_last_frames, config.size_mask_neighborhood, config.topk, config.temperature)
-    return backbone, Tracker(backbone, runtime, method)
+    tracker = Tracker(backbone, runtime, method)
+    least = config.short_side // config.multiple * config.multiple  # the rounded side of a frame that is nearly square
+    small = f"sides of {least} pixels are less than a patch of {tracker.patch_size}"
+    require(least >= tracker.patch_size, small, "short_side", "Make it larger.")
+    return backbone, tracker
 
 
 def describe(config: DavisConfig, backbone: LoadedBackbone, tracker: Tracker, runtime: Runtime) -> dict[str, Any]:

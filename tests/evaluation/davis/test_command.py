@@ -120,6 +120,9 @@ def test_a_run_that_stopped_goes_on(data, done, tmp_path, monkeypatch):
 def test_masks_of_other_settings_are_not_mixed(data, tmp_path):
     command.run(config(data, tmp_path / "out"))
     before = masks_in(tmp_path / "out")
+    other = shutil.copytree(data, tmp_path / "other")
+    with pytest.raises(DinotoolsError, match="another data set"):
+        command.run(config(other, tmp_path / "out"))
     with pytest.raises(DinotoolsError, match="other settings"):
         command.run(config(data, tmp_path / "out", topk=1))
     command.run(config(data, tmp_path / "out", topk=1, overwrite=True))
@@ -160,6 +163,7 @@ def test_a_bad_frame_is_named_and_its_sequence_has_no_masks(data, tmp_path, chan
         ({"arch": "resnet18", "patch_size": None}, "resnet18 has no patch tokens"),
         ({"short_side": 0}, "--short-side"),
         ({"short_side": 16}, "--multiple"),
+        ({"short_side": 4, "multiple": 4}, "--short-side: sides of 4 pixels are less than a patch of 8"),
         ({"n_last_frames": -1}, "--n-last-frames"),
         ({"size_mask_neighborhood": -1}, "--size-mask-neighborhood"),
         ({"topk": 0}, "--topk"),
