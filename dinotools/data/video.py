@@ -55,19 +55,23 @@ class Video:
         build on it may still show the damage.
 
         Args:
-            skip_bad: yield None for a bad frame, with a warning.
+            skip_bad: yield None for a bad frame, with a warning; the first must be good.
 
         Yields:
             (height, width, 3) uint8 RGB, upright.
 
         Raises:
-            DinotoolsError: a bad frame, the file ends early, or a frame has another size.
+            DinotoolsError: a bad frame, or with skip_bad a bad first frame; the file ends early; a frame has another
+                size.
         """
         pictures = _of_folder(self.path) if self.path.is_dir() else _of_file(self.path)
         for number, picture in enumerate(pictures):
             if isinstance(picture, str):
                 if not skip_bad:
                     raise DinotoolsError(f"frame {number} {picture}", self.path, REPAIR)
+                if number == 0:
+                    what = f"frame 0 {picture}, and there is none before it to repeat"
+                    raise DinotoolsError(what, self.path, "Cut it; a first mask must then be that of the next frame.")
                 warn(f"{self.path}: frame {number} {picture}")
                 yield None
             elif picture.shape != (self.height, self.width, 3):

@@ -191,10 +191,10 @@ def coloured_frames(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Every frame and its colours, both (H, W, 3) uint8; a bad one repeats the one before."""
     found = None
-    for frame in track(video.frames(skip_bad), video.path.name, total=video.n_frames or 0):
+    for frame in track(video.frames(skip_bad), video.path.name, total=video.n_frames):
         if frame is not None:
             maps = colours.of(network.tokens(frame)).permute(2, 0, 1)
             large = network.grid.enlarge(maps, *frame.shape[:2], smooth=True)
             found = frame, (255 * large).round().byte().permute(1, 2, 0).numpy()
-        if found is not None:
-            yield found
+        assert found is not None  # the first frame is good
+        yield found

@@ -46,14 +46,20 @@ def progress_bar(*extra: TextColumn) -> Progress:
     )
 
 
-def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
-    """Yields the items behind a progress bar, or with a plain line now and then where stderr is no terminal."""
+def track(items: Iterable[T], description: str, total: int | None) -> Iterator[T]:
+    """Yields the items behind a progress bar, or with a plain line now and then where stderr is no terminal.
+
+    Args:
+        items: any.
+        description: what they are.
+        total: how many; None where nobody knows.
+    """
     with progress_bar() as bar:
         task = bar.add_task(description, total=total)
         said = time.monotonic()
         for done, item in enumerate(items):
             if not messages.is_terminal and time.monotonic() - said > PLAIN_INTERVAL_S:
                 said = time.monotonic()
-                say(f"{description}: {done}/{total}")
+                say(f"{description}: {done}/{'?' if total is None else total}")
             yield item
             bar.advance(task)

@@ -39,7 +39,7 @@ def write_film(video: Video, path: Path, network: AttentionNetwork, config: Atte
         DinotoolsError: a frame cannot be read, or the film cannot be written.
     """
     size = (video.height, video.width)
-    seen = track(look(video, network, config.skip_bad_frames), video.path.name, total=video.n_frames or 0)
+    seen = track(look(video, network, config.skip_bad_frames), video.path.name, total=video.n_frames)
     n_frames = 0
     if config.format == "npz":
         for n_frames, (_, maps) in enumerate(seen, start=1):
@@ -59,8 +59,8 @@ def look(video: Video, network: AttentionNetwork, skip_bad: bool) -> Iterator[tu
     for frame in video.frames(skip_bad):
         if frame is not None:
             seen = frame, network.maps(Image.fromarray(frame), video.path)
-        if seen is not None:
-            yield seen
+        assert seen is not None  # the first frame is good
+        yield seen
 
 
 def heated(seen: Iterable[tuple[np.ndarray, Tensor]], grid: PatchGrid, config: AttentionConfig) -> Iterator[np.ndarray]:

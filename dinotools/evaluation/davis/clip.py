@@ -112,7 +112,7 @@ def run_clip(config: DavisConfig) -> Result:
     run_directory.claim(config.out, files.dump(config), overwrite=config.overwrite, inputs=inputs)
 
     followed = follow(video, mask, tracker, working_size, config.skip_bad_frames)
-    seen = write(track(followed, video.path.name, total=video.n_frames or 0), video, config.out, soft=config.soft)
+    seen = write(track(followed, video.path.name, total=video.n_frames), video, config.out, soft=config.soft)
     where = f"Masks are in {config.out / MASKS}; see {config.out / OVERLAY}."
     silent = ("The overlay has no sound.",) * video.has_audio
     return Result(
@@ -164,9 +164,7 @@ def follow(
     found = None
     for frame in video.frames(skip_bad):
         if frame is None:
-            if found is None:
-                what = "its first frame, to which the mask belongs, cannot be decoded"
-                raise DinotoolsError(what, video.path, "Cut it, and give the mask of the frame that is then the first.")
+            assert found is not None  # the first frame is good
             found = replace(found, repeated=True)
         else:
             pixels = working_size(Image.fromarray(frame))

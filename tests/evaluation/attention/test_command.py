@@ -170,7 +170,7 @@ def test_the_numbers_of_a_video_are_a_file_for_each_frame(ckpt, clip, tmp_path):
 
 def test_a_bad_frame_repeats_the_one_before():
     good = [np.full((8, 8, 3), value, np.uint8) for value in (1, 2)]
-    video = SimpleNamespace(path="clip", frames=lambda skip_bad: iter([None, good[0], None, good[1]]))
+    video = SimpleNamespace(path="clip", frames=lambda skip_bad: iter([good[0], None, good[1]]))
     network = SimpleNamespace(maps=lambda image, name: torch.tensor(image.getpixel((0, 0))[0]))
     seen = [(int(frame[0, 0, 0]), int(maps)) for frame, maps in films.look(video, network, skip_bad=True)]
     assert seen == [(1, 1), (1, 1), (2, 2)]
