@@ -10,6 +10,8 @@ from rich.table import Table
 
 from dinotools.runtime.results import Result
 
+SHORT = 20  # characters of a name that is not broken; where space lacks, headings are
+
 
 def print_result(result: Result, console: Console) -> None:
     """Prints the table of a result under its title, and its notes."""
@@ -26,7 +28,8 @@ def as_table(result: Result) -> Table:
     columns = list(dict.fromkeys(column for row in result.rows for column in row))
     for column in columns:
         numeric = all(isinstance(row.get(column), (int, float, type(None))) for row in result.rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        short = all(len(cell(row.get(column))) <= SHORT for row in result.rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold", no_wrap=short and not numeric)
     for row in result.rows:
         table.add_row(*(escape(cell(row.get(column))) for column in columns))
     return table

@@ -1,5 +1,6 @@
 """What a person sees: tables, figures, pages."""
 
+import io
 import re
 
 import numpy as np
@@ -51,3 +52,11 @@ def test_the_attention_montage_shows_every_head():
     figure = figures.attention_montage(images, [np.random.rand(3, 4, 4)] * 2)
     assert len(figure.axes) == 2 * (1 + 1 + 3)
     assert [axes.get_title() for axes in figure.axes[:5]] == ["image", "mean", "head 1", "head 2", "head 3"]
+
+
+def test_where_space_lacks_headings_are_broken_and_short_names_are_not():
+    rows = [{"sequence": "bmx-trees", "J of all objects": 61.25, "path": "/a/long/place/" + "folder/" * 4}]
+    console = Console(width=36, file=io.StringIO())
+    tables.print_result(Result("title", rows), console)
+    text = console.file.getvalue()
+    assert "bmx-trees" in text and "61.25" in text and "J of all objects" not in text
