@@ -11,8 +11,10 @@ import dinotools
 from dinotools.configs.attention import AttentionConfig, JaccardConfig
 from dinotools.configs.classification import KnnConfig
 from dinotools.configs.copydays import CopydaysConfig, CopydaysMakeConfig
+from dinotools.configs.data import DataStatsConfig
 from dinotools.configs.demo import DemoConfig
 from dinotools.configs.embedding import EmbedConfig
+from dinotools.configs.export import ExportConfig
 from dinotools.configs.features import FeaturesConfig
 from dinotools.configs.finetuning import FinetuneConfig
 from dinotools.configs.linear import LinearConfig
@@ -20,6 +22,7 @@ from dinotools.configs.lowshot import LowshotConfig
 from dinotools.configs.models import InfoConfig, ListConfig
 from dinotools.configs.photos import DuplicatesConfig, IndexConfig, SearchConfig
 from dinotools.configs.pretraining import PretrainConfig
+from dinotools.configs.report import ReportConfig
 from dinotools.configs.retrieval import RetrievalConfig
 from dinotools.configs.video import DavisConfig, DavisScoreConfig, PcaVideoConfig
 from dinotools.options import command, run_app
@@ -27,6 +30,8 @@ from dinotools.options import command, run_app
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
 models = typer.Typer(no_args_is_help=True, help="Networks and their files.")
 app.add_typer(models, name="models")
+data = typer.Typer(no_args_is_help=True, help="Data sets.")
+app.add_typer(data, name="data")
 
 
 def _print_version(wanted: bool) -> None:
@@ -47,6 +52,8 @@ def dinotools_app(
 
 command(app, "demo", DemoConfig, "dinotools.demo:run")
 command(app, "pretrain", PretrainConfig, "dinotools.pretraining.trainer:run", presets=True)
+command(app, "report", ReportConfig, "dinotools.pretraining.report:run")
+command(app, "export", ExportConfig, "dinotools.models.export.command:run")
 command(app, "features", FeaturesConfig, "dinotools.features.command:run")
 command(app, "knn", KnnConfig, "dinotools.evaluation.knn:run")
 command(app, "linear", LinearConfig, "dinotools.evaluation.linear.probe:run")
@@ -66,6 +73,7 @@ command(app, "jaccard", JaccardConfig, "dinotools.evaluation.jaccard:run")
 command(app, "embed", EmbedConfig, "dinotools.evaluation.embedding.command:run")
 command(models, "list", ListConfig, "dinotools.models.catalogue:list_models")
 command(models, "info", InfoConfig, "dinotools.models.catalogue:describe_model")
+command(data, "stats", DataStatsConfig, "dinotools.data.stats:run")
 
 
 def main() -> None:

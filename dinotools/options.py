@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import json
@@ -17,10 +18,10 @@ from rich.markup import escape
 from dinotools.configs import files
 from dinotools.configs.option import Field, fields
 from dinotools.reporting.tables import print_result
-from dinotools.runtime import console, distributed
-from dinotools.runtime.errors import DinotoolsError
+from dinotools.runtime import console, distributed, launcher, slurm
+from dinotools.runtime.errors import DinotoolsError, Interrupted
 from dinotools.runtime.results import Result, document
-from dinotools.runtime.run_directory import write_json
+from dinotools.runtime.run_directory import claim, write_json
 
 SIMPLE_TYPES = (int, float, bool)
 COMMON = "Command"
@@ -49,12 +50,12 @@ def command(app: typer.Typer, name: str, config_class: type, target: str, *, pre
             layers |= files.read_values(config_class, values["config"])
         given = {key: _as_in_a_file(value) for key, value in given.items()}
         config = _build(config_class, layers | given)
-        if getattr(config, "gpus", 1) > 1 and distributed.world_size() == 1:
-            raise typer.Exit(distributed.launch(config.gpus, sys.argv[1:]))
-        started = time.monotonic()
-        module, function = target.split(":")
-        result = getattr(importlib.import_module(module), function)(config)
-        _present(ctx.command_path, result, config, time.monotonic() - started, as_json=values["json"])
+        if getattr(config, "slurm", False) and not config.dry_run:
+            _submit(ctx.command_path, target, config, as_json=values["json"])
+        elif getattr(config, "gpus", 1) > 1 and distributed.world_size() == 1:
+            raise typer.Exit(launcher.launch(config.gpus, ("-m", "dinotools", *sys.argv[1:]), config.device))
+        else:
+            perform(ctx.command_path, target, config, as_json=values["json"])
 
     invoke.__name__ = name.replace("-", "_")
     invoke.__doc__ = config_class.__doc__
@@ -80,6 +81,36 @@ def _build(config_class: type, values: dict[str, Any]) -> Any:
     return config_class(**values)
 
 
+def perform(command_path: str, target: str, config: Any, *, as_json: bool = False) -> None:
+    """Runs the function of a command and shows what it returns.
+
+    Args:
+        command_path: such as ``dinotools knn``.
+        target: ``package.module:function``.
+        config: its options.
+        as_json: print JSON in place of a table.
+    """
+    started = time.monotonic()
+    module, function = target.split(":")
+    result = getattr(importlib.import_module(module), function)(config)
+    _present(command_path, result, config, time.monotonic() - started, as_json=as_json)
+
+
+def _submit(command_path: str, target: str, config: Any, *, as_json: bool) -> None:
+    """Has Slurm perform the command; queued again, it finds its --out claimed, and goes on with what is in it."""
+    here = {"slurm": False, "nodes": 1, "partition": None, "slurm_options": ()}
+    job = dataclasses.replace(config, resume=True, **here)
+    submission = slurm.Submission.of(config)
+    if not config.resume:
+        claim(config.out, files.dump(job), remedy="Choose another --out, or add --resume to go on with the run in it.")
+    result = slurm.submit(submission, perform, command_path, target, job)
+    made = document(command_path, result, files.as_document(config), 0.0)
+    if as_json:
+        typer.echo(json.dumps(made))
+    else:
+        print_result(result, console.results)
+
+
 def _present(command_path: str, result: Result, config: Any, wall_time_s: float, *, as_json: bool) -> None:
     """Prints the table or the JSON document, then leaves results.json in --out: a full disk costs no number."""
     if not distributed.is_main():
@@ -90,7 +121,7 @@ def _present(command_path: str, result: Result, config: Any, wall_time_s: float,
     else:
         print_result(result, console.results)
     out = getattr(config, "out", None)
-    if out is not None:
+    if out is not None and not getattr(config, "dry_run", False):
         write_json(out / "results.json", made)
 
 
@@ -146,18 +177,20 @@ def run_app(app: Callable[[], None], *, debug: bool) -> int:
     """Runs the app and turns what went wrong into one line and an exit code.
 
     Returns:
-        0; 2 for bad input; 1 for a failed run; 130 after Ctrl-C.
+        0; 2 for bad input; 1 for a failed run; 75 for one that saved and asks to be started again; 130 after Ctrl-C.
     """
     try:
         app()
     except DinotoolsError as error:
-        if distributed.speaks():
+        if distributed.speaks(error):
             console.messages.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         if debug:
             raise
-        return error.exit_code
+        # of interrupted ranks one gives the code: launchers kill the others as soon as one has failed
+        return 0 if isinstance(error, Interrupted) and not distributed.is_main() else error.exit_code
     except KeyboardInterrupt:
-        console.messages.print("interrupted")
+        if distributed.is_main():
+            console.messages.print("interrupted")
         return 130
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)

@@ -39,7 +39,8 @@ def test_two_ranks_vote_as_one_does(features, tmp_path):
 
 
 def test_an_error_that_all_ranks_meet_is_said_once(image_folder, tmp_path):
-    done = dinotools("features", "--gpus", 2, "--ckpt", "nowhere.pth", "--data", image_folder, "--out", tmp_path / "f")
+    words = ("--ckpt", "nowhere.pth", "--data", image_folder, "--out", tmp_path / "f", "--device", "cpu")
+    done = dinotools("features", "--gpus", 2, *words)
     assert done.returncode == 2
     assert done.stderr.count("error:") == 1 and "nowhere.pth" in done.stderr
     assert "Traceback" not in done.stderr

@@ -24,7 +24,12 @@ HERE = Path(__file__).parent
 # beside this file in an installed package, under recipes/ in a checkout
 PRESETS = next((d for d in (HERE / "presets", HERE.parents[1] / "recipes" / "presets") if d.is_dir()), HERE / "presets")
 
-SAID_ONCE = {"overwrite", "resume", "override", "dry_run"}  # repeating a run from its file must not delete or continue anything
+SAID_ONCE = {
+    "overwrite",
+    "resume",
+    "override",
+    "dry_run",
+}  # repeating a run from its file must not delete or continue anything
 
 C = TypeVar("C")
 

@@ -2,21 +2,25 @@
 
 Source: DINO, section 3.1 and appendix ("Data augmentation"; BYOL's colours, SwAV's crops); official
 ``DataAugmentationDINO`` in ``main_dino.py``. The random choices of a crop are drawn first, as data
-(``CropParameters``), and carried out afterwards (``apply``): whoever has the parameters can carry them out otherwise.
+(``CropParameters``), and carried out afterwards: box, size and mirroring where the image is read (``geometry``),
+colours and blur there or, a batch at a time, on the device (``photometric``).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from random import Random
+from typing import NamedTuple
 
-import torchvision.transforms.functional as TF
-from PIL import Image, ImageFilter, ImageOps
+import torch
+from PIL import Image
 from torch import Tensor
 
-from dinotools.data.transforms import to_uint8_tensor
+from dinotools.configs.crops import CropOptions
+from dinotools.data import photometric
+from dinotools.data.geometry import cut, pixels_of
 
 FLIP_P = 0.5
 JITTER_P = 0.8
@@ -24,16 +28,9 @@ GRAY_P = 0.2
 GLOBAL_BLUR_P = (1.0, 0.1)  # first and second global view
 GLOBAL_SOLARIZE_P = (0.0, 0.2)
 LOCAL_BLUR_P = 0.5
-SOLARIZE_THRESHOLD = 128
 ASPECT = (3 / 4, 4 / 3)  # width / height of a crop before it becomes square
 BOX_TRIES = 10
 JITTER_RANGES = {"brightness": (0.6, 1.4), "contrast": (0.6, 1.4), "saturation": (0.8, 1.2), "hue": (-0.1, 0.1)}
-JITTER_OPS: dict[str, Callable[[Image.Image, float], Image.Image]] = {
-    "brightness": TF.adjust_brightness,
-    "contrast": TF.adjust_contrast,
-    "saturation": TF.adjust_saturation,
-    "hue": TF.adjust_hue,
-}
 
 
 @dataclass(frozen=True)
@@ -106,59 +103,67 @@ def draw_jitter(rng: Random) -> tuple[tuple[str, float], ...]:
     return tuple(pairs)
 
 
-def apply(image: Image.Image, crop: CropParameters) -> Image.Image:
-    """Carries out one crop: RGB image of any size -> RGB image of crop.size x crop.size."""
-    left, top, width, height = crop.box
-    # not resize(box=...): that lets pixels outside of the box into the filter
-    image = image.crop((left, top, left + width, top + height))
-    image = image.resize((crop.size, crop.size), Image.Resampling.BICUBIC)
-    if crop.flip:
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    for operation, factor in crop.jitter:
-        image = JITTER_OPS[operation](image, factor)
-    if crop.gray:
-        image = image.convert("L").convert("RGB")
-    if crop.blur_radius is not None:
-        image = image.filter(ImageFilter.GaussianBlur(crop.blur_radius))
-    if crop.solarize:
-        image = ImageOps.solarize(image, SOLARIZE_THRESHOLD)
-    return image
+class Unfinished(NamedTuple):
+    """Crops whose colours and blur are still to be computed.
+
+    Args:
+        crops: of one image, each (channels, size, size).
+        photometrics: (crops, photometric.COLUMNS) float64, a ``photometric.row`` each.
+    """
+
+    crops: list[Tensor]
+    photometrics: Tensor
 
 
 class MultiCrop:
     """Cuts an image into two global and several local crops.
 
     Args:
-        global_crop_size: side of the global crops in pixels.
-        local_crop_size: side of the local crops.
-        local_crops_number: how many local crops.
+        sizes: side of every crop in pixels, the two global ones first.
         global_crops_scale: area of a global crop as a share of the image.
         local_crops_scale: area of a local crop.
         blur_radius: range of the Gaussian blur's radius in pixels.
+        colors: whether there are colours to change; without, jitter, gray and solarize fall away.
+        finish: whether the crops are finished here, or are ``Unfinished``.
     """
 
     def __init__(
         self,
-        global_crop_size: int = 224,
-        local_crop_size: int = 96,
-        local_crops_number: int = 8,
+        sizes: Sequence[int] = (224,) * 2 + (96,) * 8,
         global_crops_scale: tuple[float, float] = (0.4, 1.0),
         local_crops_scale: tuple[float, float] = (0.05, 0.4),
         blur_radius: tuple[float, float] = (0.1, 2.0),
+        *,
+        colors: bool = True,
+        finish: bool = True,
     ) -> None:
-        self.blur_radius = blur_radius
+        self.blur_radius, self.colors, self.finish = blur_radius, colors, finish
+        n_global = len(GLOBAL_BLUR_P)
         self.views = [
-            View(global_crop_size, global_crops_scale, blur_p, solarize_p)
-            for blur_p, solarize_p in zip(GLOBAL_BLUR_P, GLOBAL_SOLARIZE_P, strict=True)
+            View(size, global_crops_scale, blur_p, solarize_p)
+            for size, blur_p, solarize_p in zip(sizes[:n_global], GLOBAL_BLUR_P, GLOBAL_SOLARIZE_P, strict=True)
         ]
-        self.views += [View(local_crop_size, local_crops_scale, LOCAL_BLUR_P, 0.0)] * local_crops_number
+        self.views += [View(size, local_crops_scale, LOCAL_BLUR_P, 0.0) for size in sizes[n_global:]]
+
+    @classmethod
+    def of(cls, config: CropOptions, device: torch.device, *, colors: bool = True) -> MultiCrop:
+        """The crops that the options ask for; ``--augment-on auto`` is the device if that is not a CPU."""
+        on_device = config.augment_on == "device" or (config.augment_on == "auto" and device.type != "cpu")
+        return cls(
+            config.crop_sizes,
+            config.global_crops_scale,
+            config.local_crops_scale,
+            config.blur_radius,
+            colors=colors,
+            finish=not on_device,
+        )
 
     def draw(self, width: int, height: int, rng: Random) -> list[CropParameters]:
         """Draws the parameters of all crops of an image of width x height pixels, global crops first."""
         return [self._draw_view(view, width, height, rng) for view in self.views]
 
     def _draw_view(self, view: View, width: int, height: int, rng: Random) -> CropParameters:
-        return CropParameters(
+        crop = CropParameters(
             size=view.size,
             box=draw_box(width, height, view.scale, rng),
             flip=rng.random() < FLIP_P,
@@ -167,7 +172,23 @@ class MultiCrop:
             blur_radius=rng.uniform(*self.blur_radius) if rng.random() < view.blur_p else None,
             solarize=rng.random() < view.solarize_p,
         )
+        return crop if self.colors else replace(crop, jitter=(), gray=False, solarize=False)
 
-    def __call__(self, image: Image.Image, rng: Random) -> list[Tensor]:
-        """Draws and cuts: RGB image -> [global 1, global 2, local, ...], each (3, size, size) uint8."""
-        return [to_uint8_tensor(apply(image, crop)) for crop in self.draw(*image.size, rng)]
+    def __call__(self, image: Image.Image | Tensor, rng: Random) -> list[Tensor] | Unfinished:
+        """Draws and cuts all crops of an image, global ones first.
+
+        Args:
+            image: RGB; or (channels, height, width) uint8 or float32, with colors=False unless they are RGB.
+            rng: source of all chance.
+
+        Returns:
+            Each crop (channels, size, size) of the type of the image's values, uint8 for RGB.
+        """
+        pixels = pixels_of(image)
+        drawn = self.draw(pixels.shape[2], pixels.shape[1], rng)
+        crops = [cut(pixels, crop.box, crop.size, crop.flip) for crop in drawn]
+        table = [photometric.row(crop.jitter, crop.gray, crop.blur_radius, crop.solarize) for crop in drawn]
+        if not self.finish:
+            return Unfinished(crops, torch.tensor(table, dtype=torch.float64))
+        # one after the other: a crop fits into a processor's cache, all of them do not
+        return [photometric.apply(crop[None], [row])[0] for crop, row in zip(crops, table, strict=True)]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -61,24 +62,33 @@ class ImageSource(Protocol):
     def name(self, index: int) -> str:
         """Path of an image, or another name that a user can find it by."""
 
-    def load(self, index: int) -> Image.Image:
-        """The image in mode RGB. Raises UnreadableImage."""
+    def load(self, index: int) -> Any:
+        """The image in mode RGB; from a source opened for other channels, a tensor (channels, height, width).
+
+        Raises:
+            UnreadableImage: there is none.
+        """
 
 
-def decode(path: str | Path) -> Image.Image:
+def decode(path: str | Path, data: bytes | None = None) -> Image.Image:
     """Reads the (first) image of a file as a person would see it, in mode RGB.
 
     The EXIF orientation is applied, transparency is laid over white, 16-bit values are scaled to 8 bits.
+
+    Args:
+        path: the file, or another name of it in messages where its content is given.
+        data: its content.
 
     Raises:
         UnreadableImage: missing, empty, truncated, no image, or implausibly large (Pillow's limit).
     """
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(path if data is None else BytesIO(data), formats=FORMATS) as image:
             image.load()
             return to_rgb(_upright(image))
     except UnidentifiedImageError:
-        what = "not an image of a known format" if Path(path).stat().st_size else "the file is empty"
+        empty = not (Path(path).stat().st_size if data is None else data)
+        what = "the file is empty" if empty else "not an image of a known format"
         raise UnreadableImage(str(path), what) from None
     except Exception as error:  # on damaged files Pillow's parsers raise almost anything
         reason = error.strerror if isinstance(error, OSError) else None
@@ -111,6 +121,22 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 @dataclass(frozen=True)
+class Reader:
+    """Which files are images, and how one becomes pixels.
+
+    Args:
+        extensions: ends of their names, in lower case.
+        decode: makes the image of a file's path, or of its name and content. Raises UnreadableImage.
+    """
+
+    extensions: tuple[str, ...]
+    decode: Callable[[str, bytes | None], Any]
+
+
+RGB = Reader(EXTENSIONS, decode)
+
+
+@dataclass(frozen=True)
 class ImageFiles:
     """Image files, with or without classes; an ``ImageSource``.
 
@@ -118,11 +144,13 @@ class ImageFiles:
         paths: the files.
         labels: class of every file, or None.
         classes: names of the classes, or None.
+        reader: makes images of them.
     """
 
     paths: Sequence[str]
     labels: Sequence[int] | None = None
     classes: Sequence[str] | None = None
+    reader: Reader = RGB
 
     def __len__(self) -> int:
         """Number of files."""
@@ -132,12 +160,12 @@ class ImageFiles:
         """The path."""
         return self.paths[index]
 
-    def load(self, index: int) -> Image.Image:
-        """The image in mode RGB. Raises UnreadableImage."""
-        return decode(self.paths[index])
+    def load(self, index: int) -> Any:
+        """What the reader makes of the file: with the default, the image in mode RGB. Raises UnreadableImage."""
+        return self.reader.decode(self.paths[index], None)
 
     @classmethod
-    def in_folder(cls, folder: str | Path) -> ImageFiles:
+    def in_folder(cls, folder: str | Path, reader: Reader = RGB) -> ImageFiles:
         """Finds all images below a folder; hidden files and folders are passed over.
 
         If subfolders hold images and the folder itself holds none, each subfolder with images is a class (with all
@@ -150,33 +178,33 @@ class ImageFiles:
         if not root.is_dir():
             what = "is not a folder" if root.exists() else "there is no such folder"
             raise DinotoolsError(what, root, "Give a folder of images.")
-        loose, subfolders = _list(str(root))
+        loose, subfolders = _list(str(root), reader.extensions)
         seen = frozenset({os.path.realpath(root)})
-        found = {Path(subfolder): list(_walk(subfolder, seen)) for subfolder in subfolders}
+        found = {Path(subfolder): list(_walk(subfolder, seen, reader.extensions)) for subfolder in subfolders}
         groups = {subfolder: paths for subfolder, paths in found.items() if paths}
         # _walk yields the files of a folder before those further down
         are_classes = not loose and any(Path(paths[0]).parent == subfolder for subfolder, paths in groups.items())
         paths = loose + [path for group in groups.values() for path in group]
         if not paths:
-            raise DinotoolsError("holds no images", root, f"Images end in {', '.join(EXTENSIONS)}.")
+            raise DinotoolsError("holds no images", root, f"Images end in {', '.join(reader.extensions)}.")
         if not are_classes:
-            return cls(paths)
+            return cls(paths, reader=reader)
         labels = [label for label, group in enumerate(groups.values()) for _ in group]
-        return cls(paths, labels, [subfolder.name for subfolder in groups])
+        return cls(paths, labels, [subfolder.name for subfolder in groups], reader)
 
 
-def _walk(folder: str, seen: frozenset[str]) -> Iterator[str]:
+def _walk(folder: str, seen: frozenset[str], extensions: tuple[str, ...]) -> Iterator[str]:
     """Images in a folder and below, sorted; links are followed, but not back into a folder in ``seen``."""
     real = os.path.realpath(folder)
     if real in seen:
         return
-    files, subfolders = _list(folder)
+    files, subfolders = _list(folder, extensions)
     yield from files
     for subfolder in subfolders:
-        yield from _walk(subfolder, seen | {real})
+        yield from _walk(subfolder, seen | {real}, extensions)
 
 
-def _list(folder: str) -> tuple[list[str], list[str]]:
+def _list(folder: str, extensions: tuple[str, ...]) -> tuple[list[str], list[str]]:
     """Paths of the image files and of the folders directly in a folder, each sorted by name."""
     files, folders = [], []
     try:
@@ -186,7 +214,7 @@ def _list(folder: str) -> tuple[list[str], list[str]]:
                     continue
                 if entry.is_dir():
                     folders.append(entry.path)
-                elif entry.name.lower().endswith(EXTENSIONS):
+                elif entry.name.lower().endswith(extensions):
                     files.append(entry.path)
     except OSError as error:
         raise DinotoolsError(f"cannot be listed ({error.strerror})", folder, "Check its permissions.") from error

@@ -6,78 +6,56 @@ number of reader processes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler, default_collate
+from torch.utils.data import Dataset, default_collate
 
+from dinotools.data import photometric
+from dinotools.data.augment import Unfinished
 from dinotools.data.images import ImageSource, UnreadableImage
 from dinotools.data.transforms import to_uint8_tensor
 
-Views = Callable[[Image.Image, Random], list[Tensor]]
-
-
-class EpochOrder(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index) from a given step to the end of the run.
-
-    Every epoch is a new permutation. Since the keys carry the epoch, one pass over one loader is the whole run, and
-    reader processes live from its first step to its last.
-
-    Args:
-        n_images: images in the data set.
-        batch_size: images per step, at most n_images if incomplete batches are dropped.
-        epochs: epochs of the run.
-        seed: of the permutations.
-        start: first step, counted from the beginning of the run.
-        drop_last: whether the incomplete batch at the end of an epoch is dropped, or is a smaller step.
-    """
-
-    def __init__(
-        self, n_images: int, batch_size: int, epochs: int, seed: int, start: int = 0, drop_last: bool = True
-    ) -> None:
-        self.n_images = n_images
-        self.batch_size = batch_size
-        self.epochs = epochs
-        self.seed = seed
-        self.start = start
-        self.steps_per_epoch = n_images // batch_size if drop_last else -(-n_images // batch_size)
-
-    def __len__(self) -> int:
-        """Steps that are left."""
-        return self.epochs * self.steps_per_epoch - self.start
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        """Yields one list of keys per step."""
-        first_epoch, skipped = divmod(self.start, self.steps_per_epoch)
-        for epoch in range(first_epoch, self.epochs):
-            order = np.random.default_rng((self.seed, epoch)).permutation(self.n_images)
-            for step in range(skipped, self.steps_per_epoch):
-                batch = order[step * self.batch_size : (step + 1) * self.batch_size]
-                yield [(epoch, int(index)) for index in batch]
-            skipped = 0
+Views = Callable[[Any, Random], list[Tensor] | Unfinished]  # of what the source loads
 
 
 @dataclass(frozen=True)
 class CropSample:
-    """The crops of one image (each (3, size, size) uint8), its index, and what could not be read on the way to it."""
+    """The crops of one image, its index, and what could not be read on the way to it.
+
+    Args:
+        crops: each (channels, size, size) uint8, or float32 where the images are.
+        index: of the image.
+        bad: unreadable images.
+        photometrics: (crops, photometric.COLUMNS) of unfinished crops, or None.
+    """
 
     crops: list[Tensor]
     index: int
     bad: list[UnreadableImage]
+    photometrics: Tensor | None = None
 
 
 class CropBatch(NamedTuple):
-    """One uint8 tensor (B, 3, size, size) per crop, indices (B,) int64, and the unreadable images met."""
+    """The crops of some images.
+
+    Args:
+        crops: one tensor (B, channels, size, size) per crop, uint8, or float32 where the images are.
+        indices: (B,) int64.
+        bad: the unreadable images met.
+        photometrics: (crops, B, photometric.COLUMNS) float64 of crops that ``finish`` will finish, or None.
+    """
 
     crops: list[Tensor]
     indices: Tensor
     bad: list[UnreadableImage]
+    photometrics: Tensor | None = None
 
 
 class TrainingImages(Dataset[CropSample]):
@@ -110,11 +88,14 @@ class TrainingImages(Dataset[CropSample]):
             image = self._load(index)
             if not isinstance(image, UnreadableImage):
                 rng = Random(f"{self.seed} {epoch} {wanted}")
-                return CropSample(self.transform(image, rng), index, bad)
+                views = self.transform(image, rng)
+                if isinstance(views, Unfinished):
+                    return CropSample(views.crops, index, bad, views.photometrics)
+                return CropSample(views, index, bad)
             bad.append(image)
         return CropSample([], wanted, bad)
 
-    def _load(self, index: int) -> Image.Image | UnreadableImage:
+    def _load(self, index: int) -> Any:
         if index not in self._bad:
             try:
                 return self.source.load(index)
@@ -125,11 +106,33 @@ class TrainingImages(Dataset[CropSample]):
 
 def collate_crops(samples: list[CropSample]) -> CropBatch:
     """Stacks samples crop by crop."""
+    tables = [sample.photometrics for sample in samples if sample.photometrics is not None]
     return CropBatch(
         crops=default_collate([sample.crops for sample in samples]),
         indices=torch.tensor([sample.index for sample in samples]),
         bad=[image for sample in samples for image in sample.bad],
+        photometrics=torch.stack(tables, dim=1) if tables else None,
     )
+
+
+def finish(batch: CropBatch, device: torch.device) -> list[Tensor]:
+    """Moves the crops to a device and computes there what is left to compute, all crops of one size at once.
+
+    Nothing waits for the device.
+
+    Returns:
+        One tensor (B, channels, size, size) per crop, of the type that the batch has.
+    """
+    crops = [crop.to(device, non_blocking=True) for crop in batch.crops]
+    if batch.photometrics is None:
+        return crops
+    tables = batch.photometrics.tolist()
+    finished: list[Tensor] = []
+    for _, group in groupby(crops, key=lambda crop: crop.shape):
+        run = list(group)
+        table = [row for rows in tables[len(finished) : len(finished) + len(run)] for row in rows]
+        finished += photometric.apply(torch.cat(run), table).chunk(len(run))
+    return finished
 
 
 class SingleView:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -33,18 +33,22 @@ def to_uint8_tensor(image: Image.Image) -> Tensor:
 
 
 def normalize(images: Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD) -> Tensor:
-    """(value / 255 - mean) / std per channel: (..., 3, H, W) uint8 -> float32, on the device of the images."""
+    """(value / 255 - mean) / std per channel: (..., C, H, W) uint8 -> float32, on the device of the images.
+
+    Floating-point values, whose range is the files' own, are not divided by 255; mean and std are in their units.
+    """
     # one multiplication and one addition in place, and numbers instead of tensors: nothing to send to the device
+    largest = 1 if images.is_floating_point() else 255
     normalized = images.to(torch.float32, copy=True)
     for channel, m, s in zip(normalized.unbind(-3), mean, std, strict=True):
-        channel.mul_(1 / (255 * s)).sub_(m / s)
+        channel.mul_(1 / (largest * s)).sub_(m / s)
     return normalized
 
 
 class ImageTransform(Protocol):
     """Turns an image into pixels; a frozen dataclass, whose fields say in ``index.json`` what was done."""
 
-    def __call__(self, image: Image.Image) -> Tensor:
+    def __call__(self, image: Any) -> Tensor:
         """RGB image of any size -> (3, height, width) uint8."""
 
 
@@ -60,13 +64,15 @@ class EvalTransform:
     resize_size: int = 256
     crop_size: int = 224
 
-    def __call__(self, image: Image.Image) -> Tensor:
-        """RGB image of any size -> (3, crop_size, crop_size) uint8."""
-        longest = MAX_ASPECT * min(image.size)
-        if max(image.size) > longest:
-            image = TF.center_crop(image, [min(image.height, longest), min(image.width, longest)])
+    def __call__(self, image: Image.Image | Tensor) -> Tensor:
+        """RGB image of any size -> (3, crop_size, crop_size) uint8; (C, H, W) -> (C, crop_size, crop_size) likewise."""
+        _, height, width = TF.get_dimensions(image)
+        longest = MAX_ASPECT * min(height, width)
+        if max(height, width) > longest:
+            image = TF.center_crop(image, [min(height, longest), min(width, longest)])
         image = TF.resize(image, self.resize_size, TF.InterpolationMode.BICUBIC)
-        return to_uint8_tensor(TF.center_crop(image, self.crop_size))
+        image = TF.center_crop(image, self.crop_size)
+        return image if isinstance(image, Tensor) else to_uint8_tensor(image)
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ class Square:
 
 @dataclass(frozen=True)
 class EvalSample:
-    """One image (3, height, width) uint8, its label (-1 without classes) and its index in the source."""
+    """One image (C, height, width), its label (-1 without classes) and its index in the source."""
 
     image: Tensor
     label: int
@@ -111,7 +117,7 @@ class EvalSample:
 
 
 class Alike(NamedTuple):
-    """Images of one shape (B, 3, height, width) uint8, B >= 1, and their labels and indices (B,) int64."""
+    """Images of one shape (B, C, height, width), B >= 1, and their labels and indices (B,) int64."""
 
     images: Tensor
     labels: Tensor
@@ -125,8 +131,8 @@ class EvalBatch(NamedTuple):
     reader process.
     """
 
-    pixels: Tensor  # (any number,) uint8
-    shapes: list[torch.Size]  # (3, height, width) of each image
+    pixels: Tensor  # (any number,) uint8, or float32 where the source has larger numbers
+    shapes: list[torch.Size]  # (C, height, width) of each image
     labels: Tensor  # (B,) int64
     indices: Tensor  # (B,) int64
     bad: list[UnreadableImage]

@@ -19,7 +19,7 @@ from dinotools.configs.features import FeaturesConfig
 from dinotools.data.sources import open_available_splits
 from dinotools.features import files
 from dinotools.features.extraction import Extractor
-from dinotools.features.network import check_sizes, open_network, settings_of
+from dinotools.features.network import check_sizes, in_chans_of, open_network, settings_of
 from dinotools.features.pooling import Pooling
 from dinotools.runtime import device, distributed
 from dinotools.runtime.errors import DinotoolsError, require
@@ -38,8 +38,10 @@ def run(config: FeaturesConfig) -> Result:
     require(config.gpus > 0, f"is {config.gpus}", "gpus", "It must be above 0.")
     pooling = Pooling.parse(config.pooling)
     runtime = device.prepare(config.device, config.precision, config.workers, config.seed)
-    splits = open_available_splits(config.data, config.train, config.val, download=config.download)
     backbone, network, view = open_network(config, config, pooling, config.seed)
+    splits = open_available_splits(
+        config.data, config.train, config.val, download=config.download, in_chans=in_chans_of(backbone.model)
+    )
     settings = settings_of(backbone, view, pooling, config.seed, config.dtype) | {"precision": runtime.precision}
     network.to(runtime.device)
     rows: list[dict[str, Any]] = []

@@ -235,7 +235,7 @@ def forward(network: nn.Module, images: Tensor, view: View, runtime: Runtime, *,
 
     Args:
         network: a frozen one, so that passes do not see one another: maps (B, 3, H, W) to (B, D).
-        images: (B, 3, H, W) uint8, on the CPU.
+        images: (B, C, H, W) uint8, or float32 in the files' own range, on the CPU.
         view: its normalisation.
         runtime: where to compute.
         at_once: images of a pass, at most; on a CPU perhaps fewer.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, cast
 
+from torch import nn
+
 from dinotools.configs.shared import BackboneOptions, LabelledDataOptions
 from dinotools.data.transforms import EvalTransform
 from dinotools.features.extraction import View
@@ -40,6 +42,12 @@ def open_network(
     )
     view = View(EvalTransform(data_options.resize_size, crop_size), backbone.mean, backbone.std)
     return backbone, PooledBackbone(backbone.model, pooling), view
+
+
+def in_chans_of(network: nn.Module) -> int:
+    """Channels of the images that a network takes: those of its first convolution."""
+    convolutions = (module for module in network.modules() if isinstance(module, nn.Conv2d))
+    return next((convolution.in_channels for convolution in convolutions), 3)
 
 
 def settings_of(

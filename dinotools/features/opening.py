@@ -23,7 +23,7 @@ from dinotools.data.sources import SelectedImages, open_labelled_splits
 from dinotools.data.transforms import EvalTransform
 from dinotools.features import files
 from dinotools.features.extraction import Extractor, Features, View, extract
-from dinotools.features.network import check_sizes, open_network, settings_of
+from dinotools.features.network import check_sizes, in_chans_of, open_network, settings_of
 from dinotools.features.pooling import PooledBackbone, Pooling, available_pooling
 from dinotools.models.checkpoints import load_backbone
 from dinotools.runtime import distributed
@@ -165,8 +165,10 @@ def open_splits(config: FeatureOptions, *, seed: int, pooling: str | None = None
 
 def _open_images(config: FeatureOptions, seed: int) -> Splits:
     check_sizes(config)
-    train, val = open_labelled_splits(config.data, config.train, config.val, download=config.download)
     backbone, network, view = open_network(config, config, Pooling(), seed)
+    train, val = open_labelled_splits(
+        config.data, config.train, config.val, download=config.download, in_chans=in_chans_of(backbone.model)
+    )
     return _ImageSplits(
         classes=train.classes,
         train_labels=torch.tensor(train.labels, dtype=torch.int64),

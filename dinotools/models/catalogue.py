@@ -7,8 +7,9 @@ from dataclasses import asdict
 from dinotools.configs.models import InfoConfig, ListConfig
 from dinotools.models.checkpoint_files import few
 from dinotools.models.checkpoints import describe
-from dinotools.models.zoo import ZOO
+from dinotools.models.zoo import WEIGHTS, ZOO, ReleasedNetwork
 from dinotools.runtime.results import Result
+from dinotools.runtime.run_log import read_log
 
 
 def list_models(config: ListConfig) -> Result:
@@ -20,7 +21,7 @@ def list_models(config: ListConfig) -> Result:
             "patch": network.patch_size,
             "k-NN %": network.knn_top1,
             "linear %": network.linear_top1,
-            "note": network.note,
+            "note": _note(network),
         }
         for network in ZOO.values()
     ]
@@ -29,6 +30,13 @@ def list_models(config: ListConfig) -> Result:
         rows=rows,
         metrics={network.name: asdict(network) for network in ZOO.values()},
     )
+
+
+def _note(network: ReleasedNetwork) -> str:
+    """What is to be said of a network; of one that ships with dinotools, the k-NN accuracy at the end of its log."""
+    log = read_log(WEIGHTS / f"{network.name}.jsonl")
+    measured = [record["knn_teacher"] for record in log if "knn_teacher" in record]
+    return network.note + (f"; k-NN {measured[-1]:.1f} % there" if measured else "")
 
 
 def describe_model(config: InfoConfig) -> Result:

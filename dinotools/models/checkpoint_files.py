@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import re
 import zipfile
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from dinotools.runtime.errors import DinotoolsError
 Key = Literal["teacher", "student"]
 
 NETWORKS = ("student", "teacher")
+BACKBONE_FILE = "backbone.safetensors"  # what a run and an export leave for everyone else
 STATE_DICT = "state dict"  # stands for the key where a file holds one network without saying which
 HEADS = (*CLASSIFIERS, "linear", "dino_head", "ibot_head", "mask_token")  # what a frozen backbone has no use for
 WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")  # DistributedDataParallel, torch.compile
@@ -53,7 +55,6 @@ def read_checkpoint(path: Path, *, mapped: bool = True) -> dict[str, Any]:
 
     Args:
         path: the file; one that ends in ``.safetensors`` is returned as ``{"state_dict": ..., "model": its metadata}``.
-
         mapped: whether tensors may stay in the file; not if it will be replaced while they live.
 
     Raises:
@@ -93,9 +94,17 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-            return {"state_dict": tensors, "model": file.metadata() or {}}
+            return {"state_dict": tensors, "model": {n: _plain_value(v) for n, v in (file.metadata() or {}).items()}}
     except SafetensorError as error:
         raise DinotoolsError("is no safetensors file, or a damaged one", path, "Download or copy it again.") from error
+
+
+def _plain_value(text: str) -> Any:
+    """A value of safetensors' metadata: ours are JSON, other people's any text."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def network_state(checkpoint: Mapping[str, Any], key: Key, where: object) -> tuple[dict[str, Tensor], str]:
@@ -150,9 +159,31 @@ def backbone_state(state: Mapping[str, Tensor], where: object) -> tuple[dict[str
 
 def said_arch(checkpoint: Mapping[str, Any]) -> str | None:
     """The architecture's name that a file gives itself: ours in ``model``, the official ones in ``args``."""
-    model, args = checkpoint.get("model"), checkpoint.get("args")
-    arch = model.get("arch") if isinstance(model, Mapping) else getattr(args, "arch", None)
+    arch = said_model(checkpoint).get("arch", getattr(checkpoint.get("args"), "arch", None))
     return arch if isinstance(arch, str) else None
+
+
+def said_model(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """What our own files say of their backbone in ``model``, as far as it is of the right kind.
+
+    Any of arch, num_heads, in_chans, mean and std; the last two are lists of equally many numbers.
+    """
+    model = checkpoint.get("model")
+    if not isinstance(model, Mapping):
+        return {}
+    kinds: dict[str, Any] = {
+        "arch": str,
+        "num_heads": int,
+        "in_chans": int,
+        "mean": (list, tuple),
+        "std": (list, tuple),
+    }
+    said = {name: model[name] for name, kind in kinds.items() if isinstance(model.get(name), kind)}
+    lists = [said.pop("mean", ()), said.pop("std", ())]
+    whole = len(lists[0]) == len(lists[1]) > 0 and all(
+        isinstance(n, (int, float)) for numbers in lists for n in numbers
+    )
+    return said | ({"mean": list(lists[0]), "std": list(lists[1])} if whole else {})
 
 
 def sha256_of(path: Path) -> str:

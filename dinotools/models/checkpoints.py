@@ -17,12 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from dinotools.models.checkpoint_files import (
+    BACKBONE_FILE,
     STATE_DICT,
     Key,
     backbone_state,
     network_state,
     read_checkpoint,
     said_arch,
+    said_model,
     sha256_of,
     sha256_of_tensors,
 )
@@ -32,7 +34,7 @@ from dinotools.models.recognition import recognise, with_our_names
 from dinotools.models.strict_loading import dtype_name, load_strictly
 from dinotools.models.timm_backbones import TimmBackbone, build_timm, is_timm
 from dinotools.models.vit import SIZES
-from dinotools.models.zoo import ZOO, build_backbone, normalization_of
+from dinotools.models.zoo import ZOO, build_backbone, normalization_of, set_normalization, shipped_file
 from dinotools.runtime.console import warn
 from dinotools.runtime.errors import DinotoolsError
 
@@ -69,14 +71,15 @@ class LoadedBackbone:
     key: str | None
     dropped: tuple[str, ...]
     img_size: int | None
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
     def describe(self) -> dict[str, Any]:
         """What results.json says of it."""
         said = ("source", "sha256", "key", "arch", "patch_size", "embed_dim")
         listed = ("dropped", "mean", "std")
-        return {name: getattr(self, name) for name in said} | {name: list(getattr(self, name)) for name in listed}
+        told = {name: getattr(self, name) for name in said} | {name: list(getattr(self, name)) for name in listed}
+        return told | {"num_heads": getattr(self.model, "num_heads", None)}
 
 
 @dataclass(frozen=True)
@@ -173,24 +176,26 @@ def describe(ckpt: str, *, key: Key = "teacher", arch: str | None = None, downlo
 
 
 def locate(ckpt: str, *, download: bool = True) -> Path:
-    """The file that ``--ckpt`` stands for; a released network is fetched into the cache.
+    """The file that ``--ckpt`` stands for; what the authors released is fetched into the cache.
 
     Raises:
         DinotoolsError: there is no such file, directory or name.
     """
     if ckpt in ZOO:
-        return fetch(ZOO[ckpt].url, download=download)
+        url = ZOO[ckpt].url
+        return shipped_file(ckpt) if url is None else fetch(url, download=download)
     if ckpt in (RANDOM, PIXELS):
         raise DinotoolsError(f"{ckpt} is in no file", ckpt, "Give a file, a run's directory or a name.")
     if is_timm(ckpt):
         raise DinotoolsError("timm keeps these weights to itself", ckpt, "Give a file, a run's directory or a name.")
     path = Path(ckpt).expanduser()
     if path.is_dir():
-        if not (path / RUN_CHECKPOINT).is_file():
+        found = next((path / name for name in (RUN_CHECKPOINT, BACKBONE_FILE) if (path / name).is_file()), None)
+        if found is None:
             raise DinotoolsError(
                 f"this directory holds no {RUN_CHECKPOINT}", path, "Give a run's directory, or a file."
             )
-        return path / RUN_CHECKPOINT
+        return found
     if not path.is_file():
         raise DinotoolsError(
             "there is no such file, and no released network of that name",
@@ -214,6 +219,7 @@ def _load(opened: _Opened, said: Mapping[str, str | int | None]) -> LoadedBackbo
     arch = str(said["arch"]) if said.get("arch") else said_arch(opened.checkpoint)
     tensors = opened.tensors if is_timm(arch) else with_our_names(opened.tensors)
     found = recognise(tensors, arch, opened.path)
+    about = said_model(opened.checkpoint)
     with torch.random.fork_rng(devices=[]):  # the random values are overwritten: no later draw may depend on them
         model, embed_dim = build_backbone(
             found.arch,
@@ -221,7 +227,11 @@ def _load(opened: _Opened, said: Mapping[str, str | int | None]) -> LoadedBackbo
             found.img_size or 224,
             registers=found.registers,
             layer_scale=found.layer_scale,
+            num_heads=about.get("num_heads") if found.arch in SIZES else None,
+            in_chans=about.get("in_chans", found.in_chans),
         )
+    if "mean" in about:
+        set_normalization(model, about["mean"], about["std"])
     network = model.module if isinstance(model, TimmBackbone) else model
     own = network.state_dict()  # some of timm's have a last norm that is called as their classifier is
     loaded = _loaded(

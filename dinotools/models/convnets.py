@@ -9,14 +9,15 @@ from torch import nn
 CLASSIFIERS = ("fc", "classifier", "head", "heads")  # where torchvision's models keep their last layer
 
 
-def build_convnet(name: str) -> tuple[nn.Module, int]:
+def build_convnet(name: str, in_chans: int = 3) -> tuple[nn.Module, int]:
     """A randomly initialised torchvision model that returns pooled features.
 
     Args:
         name: a name that ``torchvision.models.get_model`` knows, such as ``resnet50``.
+        in_chans: channels of the images.
 
     Returns:
-        The backbone, mapping (B, 3, H, W) to (B, D), and D (2048 for ``resnet50``).
+        The backbone, mapping (B, in_chans, H, W) to (B, D), and D (2048 for ``resnet50``).
 
     Raises:
         ValueError: the model has no classifier that we know how to remove, or pools inside it (ConvNeXt, SqueezeNet).
@@ -27,7 +28,9 @@ def build_convnet(name: str) -> tuple[nn.Module, int]:
         raise ValueError(f"torchvision's {name} has none of the classifiers {', '.join(CLASSIFIERS)}")
     classifier = nn.Identity()
     setattr(model, attribute, classifier)
-    shape = _input_shape(classifier, model)
+    if in_chans != 3:
+        _replace_first_layer(model, in_chans)
+    shape = _input_shape(classifier, model, in_chans)
     if len(shape) != 2:
         raise ValueError(f"torchvision's {name} pools inside its {attribute}: without it there is no feature vector")
     return model, shape[-1]
@@ -59,14 +62,30 @@ def last_feature_map(convnet: nn.Module, images: torch.Tensor) -> torch.Tensor:
     return maps[0]
 
 
-def _input_shape(layer: nn.Identity, model: nn.Module) -> torch.Size:
+def _replace_first_layer(model: nn.Module, in_chans: int) -> None:
+    """Puts a convolution of as many channels in the place of the first, with the random weights of ResNets."""
+    name, first = next((name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d))
+    layer = nn.Conv2d(
+        in_chans,
+        first.out_channels,
+        first.kernel_size,  # type: ignore[arg-type]
+        first.stride,  # type: ignore[arg-type]
+        first.padding,  # type: ignore[arg-type]
+        bias=first.bias is not None,
+    )
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    parent, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(parent), attribute, layer)
+
+
+def _input_shape(layer: nn.Identity, model: nn.Module, in_chans: int) -> torch.Size:
     """What one 224x224 image has become when it reaches a layer of the model."""
     shapes: list[torch.Size] = []
     hook = layer.register_forward_hook(lambda module, args, output: shapes.append(output.shape))
     was_training = model.training
     model.eval()
     with torch.no_grad():
-        model(torch.zeros(1, 3, 224, 224))
+        model(torch.zeros(1, in_chans, 224, 224))
     model.train(was_training)
     hook.remove()
     return shapes[0]

@@ -23,16 +23,20 @@ class MultiCropWrapper(nn.Module):
         self.backbone = backbone
         self.head = head
 
-    def forward(self, crops: Tensor | Sequence[Tensor]) -> Tensor:
-        """Logits of all crops.
+    def features(self, crops: Tensor | Sequence[Tensor]) -> Tensor:
+        """What the backbone makes of all crops.
 
         Args:
             crops: one batch (B, C, H, W), or a list of them; consecutive crops of one width are run together.
 
         Returns:
-            (n_crops * B, out_dim), crop after crop in the order of the list.
+            (n_crops * B, D), crop after crop in the order of the list.
         """
         if isinstance(crops, Tensor):
             crops = [crops]
         runs = [torch.cat(list(run)) for _, run in groupby(crops, key=lambda crop: crop.shape[-1])]
-        return self.head(torch.cat([self.backbone(run) for run in runs]))
+        return torch.cat([self.backbone(run) for run in runs])
+
+    def forward(self, crops: Tensor | Sequence[Tensor]) -> Tensor:
+        """Logits of all crops, ordered as their ``features``: (n_crops * B, out_dim)."""
+        return self.head(self.features(crops))

@@ -32,6 +32,7 @@ class Architecture:
     img_size: int | None = None
     registers: int = 0
     layer_scale: bool = False
+    in_chans: int = 3
 
 
 def with_our_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -69,16 +70,20 @@ def recognise(tensors: Mapping[str, Tensor], said: str | None, where: object) ->
     if "patch_embed.proj.weight" in tensors:
         return _recognise_vit(tensors, where)
     shapes = _learned_shapes(tensors)
+    first = shapes.get("conv1.weight", torch.Size())
+    in_chans = first[1] if len(first) == 4 else 3
+    if in_chans != 3:  # the comparison is with networks of three channels
+        shapes["conv1.weight"] = torch.Size((first[0], 3, *first[2:]))
     arch = next((name for name in RESNETS if shapes == _resnet_shapes(name)), None)
     if arch is None and said in convnet_names():
-        arch = said
+        return Architecture(str(said))
     if arch is None:
         raise DinotoolsError(
             f"its {len(tensors)} tensors ({few(list(tensors))}) fit no architecture that we know by heart",
             where,
             f"If it is one of torchvision's or timm's, name it with --arch NAME or --arch {TIMM}NAME.",
         )
-    return Architecture(arch)
+    return Architecture(arch, in_chans=in_chans)
 
 
 def _recognise_vit(tensors: Mapping[str, Tensor], where: object) -> Architecture:
@@ -109,6 +114,7 @@ def _recognise_vit(tensors: Mapping[str, Tensor], where: object) -> Architecture
         side * patch_size,
         registers=registers[1] if len(registers) == 3 else 0,
         layer_scale="blocks.0.ls1.gamma" in tensors,
+        in_chans=kernel.shape[1],
     )
 
 

@@ -109,16 +109,26 @@ def is_timm(name: str | None) -> bool:
     return name is not None and name.startswith(TIMM)
 
 
-def build_timm(name: str, *, pretrained: bool = False, drop_path_rate: float = 0.0) -> TimmBackbone:
+def build_timm(
+    name: str,
+    *,
+    pretrained: bool = False,
+    drop_path_rate: float = 0.0,
+    in_chans: int = 3,
+    checkpoint_activations: bool = False,
+) -> TimmBackbone:
     """One of timm's networks without its classifier.
 
     Args:
         name: ``timm:NAME`` or ``timm:NAME.TAG``, as timm spells them.
         pretrained: whether to load timm's own weights, which are fetched into timm's cache; random ones otherwise.
         drop_path_rate: stochastic depth, of the families that have it.
+        in_chans: channels of the images.
+        checkpoint_activations: compute activations again in the backward pass, of the families that can.
 
     Raises:
-        DinotoolsError: timm is not installed, knows no such name, or cannot get the weights.
+        DinotoolsError: timm is not installed, knows no such name, or cannot get the weights; or the network cannot
+            compute its activations again.
     """
     try:
         import timm
@@ -128,7 +138,7 @@ def build_timm(name: str, *, pretrained: bool = False, drop_path_rate: float = 0
     if wanted not in known:
         raise DinotoolsError("timm has no such network", name, did_you_mean(name, [TIMM + other for other in known]))
     try:
-        network = _create(timm.create_model, wanted, pretrained, drop_path_rate)
+        network = _create(timm.create_model, wanted, drop_path_rate, pretrained=pretrained, in_chans=in_chans)
     except Exception as error:  # the network, the hub's client and the file itself each fail in ways of their own
         if not pretrained:
             raise
@@ -141,16 +151,27 @@ def build_timm(name: str, *, pretrained: bool = False, drop_path_rate: float = 0
     network.reset_classifier(0)
     kept = network.state_dict()
     dropped = tuple(name for name in with_classifier if name not in kept)
+    if checkpoint_activations:
+        _checkpoint_activations(network, name)
     return (TimmViT if _has_cls_token(network) else TimmBackbone)(network, name, dropped)
 
 
-def _create(create_model: Callable[..., Any], name: str, pretrained: bool, drop_path_rate: float) -> Any:
+def _create(create_model: Callable[..., Any], name: str, drop_path_rate: float, **always: Any) -> Any:
     """A network with its classifier, so that timm loads weights strictly; options only where a family has them."""
     stochastic_depth = {"drop_path_rate": drop_path_rate}
     for options in (stochastic_depth | {"dynamic_img_size": True}, stochastic_depth):
         with suppress(TypeError):
-            return create_model(name, pretrained=pretrained, **options)
-    return create_model(name, pretrained=pretrained)
+            return create_model(name, **always, **options)
+    return create_model(name, **always)
+
+
+def _checkpoint_activations(network: Any, name: str) -> None:
+    try:
+        network.set_grad_checkpointing(True)
+    except (AttributeError, AssertionError) as error:  # timm asserts that a network can
+        raise DinotoolsError(
+            f"{name} cannot compute its activations again", "--checkpoint-activations", "Leave it out."
+        ) from error
 
 
 def _has_cls_token(network: nn.Module) -> bool:

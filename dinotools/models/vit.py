@@ -2,8 +2,7 @@
 
 Source: Dosovitskiy et al. 2021 (arXiv 2010.11929), as used by DINO (arXiv 2104.14294, section 3.2 and Table 1;
 official file ``vision_transformer.py``). LayerScale and registers are those of DINOv2 (arXiv 2304.07193 and
-2309.16588; its own ``vision_transformer.py``). Attention runs through ``scaled_dot_product_attention``; the explicit
-matrix exists only where an attention map is asked for.
+2309.16588; its own ``vision_transformer.py``).
 """
 
 from __future__ import annotations
@@ -14,8 +13,9 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-LAYER_NORM_EPS = 1e-6  # official value; PyTorch's own default is 1e-5
+from dinotools.models.blocks import LAYER_NORM_EPS, Attention, Block
 
 
 @dataclass(frozen=True)
@@ -34,107 +34,6 @@ SIZES: dict[str, ViTSize] = {
     "vit_base": ViTSize(768, 12, 12),
     "vit_large": ViTSize(1024, 24, 16),
 }
-
-
-class DropPath(nn.Module):
-    """Stochastic depth: drops a residual branch per sample and divides the kept ones by the keep probability.
-
-    Source: Huang et al. 2016 (arXiv 1603.09382).
-    """
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, ...) to the same shape; the identity in eval mode or at rate 0."""
-        if self.rate == 0.0 or not self.training:
-            return x
-        keep = 1.0 - self.rate
-        mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep)
-        return x * mask.div_(keep)
-
-
-class LayerScale(nn.Module):
-    """A learned factor for each channel of a residual branch. Source: Touvron et al. 2021 (arXiv 2103.17239)."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.gamma = nn.Parameter(torch.ones(dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (..., dim) to the same shape."""
-        return x * self.gamma
-
-
-class Mlp(nn.Module):
-    """Two linear layers with an exact (erf) GELU between them."""
-
-    def __init__(self, dim: int, hidden_dim: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden_dim)
-        self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden_dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, N, dim) to (B, N, dim)."""
-        return self.fc2(self.act(self.fc1(x)))
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention."""
-
-    def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.scale = (dim // num_heads) ** -0.5
-        self.qkv = nn.Linear(dim, dim * 3, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
-
-    def _split_heads(self, x: Tensor) -> Tensor:
-        """(B, N, heads * d) -> (B, heads, N, d)."""
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, N, dim) to (B, N, dim)."""
-        q, k, v = (self._split_heads(t) for t in self.qkv(x).chunk(3, dim=-1))
-        out = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(out.transpose(1, 2).flatten(2))
-
-    def weights(self, x: Tensor) -> Tensor:
-        """The full attention matrix: (B, N, dim) -> (B, heads, N, N), rows summing to 1."""
-        q, k, _ = (self._split_heads(t) for t in self.qkv(x).chunk(3, dim=-1))
-        return ((q @ k.transpose(-2, -1)) * self.scale).softmax(dim=-1)
-
-    def cls_weights(self, x: Tensor) -> Tensor:
-        """The [CLS] query's row alone: (B, N, dim) -> (B, heads, N), in O(N) memory."""
-        dim = x.shape[-1]
-        q_weight, k_weight, _ = self.qkv.weight.split(dim)
-        q_bias, k_bias = (None, None) if self.qkv.bias is None else self.qkv.bias.split(dim)[:2]
-        q = self._split_heads(F.linear(x[:, :1], q_weight, q_bias))
-        k = self._split_heads(F.linear(x, k_weight, k_bias))
-        return ((q @ k.transpose(-2, -1)) * self.scale).softmax(dim=-1).squeeze(2)
-
-
-class Block(nn.Module):
-    """Pre-norm transformer block; both residual branches share one stochastic-depth rate."""
-
-    def __init__(
-        self, dim: int, num_heads: int, mlp_ratio: float, qkv_bias: bool, drop_path: float, layer_scale: bool
-    ) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
-        self.attn = Attention(dim, num_heads, qkv_bias)
-        self.ls1 = LayerScale(dim) if layer_scale else nn.Identity()
-        self.drop_path = DropPath(drop_path)
-        self.norm2 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
-        self.ls2 = LayerScale(dim) if layer_scale else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, N, dim) to (B, N, dim)."""
-        x = x + self.drop_path(self.ls1(self.attn(self.norm1(x))))
-        return x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
 
 
 class PatchEmbed(nn.Module):
@@ -166,6 +65,8 @@ class VisionTransformer(nn.Module):
         drop_path_rate: stochastic-depth rate of the last block; earlier blocks grow linearly from 0.
         registers: number of register tokens.
         layer_scale: whether each residual branch ends in a LayerScale, initially 1.
+        checkpoint_activations: in training, keep only what enters each block, and compute the rest again in the
+            backward pass (Chen et al. 2016, arXiv 1604.06174).
     """
 
     def __init__(
@@ -181,12 +82,15 @@ class VisionTransformer(nn.Module):
         drop_path_rate: float = 0.0,
         registers: int = 0,
         layer_scale: bool = False,
+        checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
         self.embed_dim = embed_dim
         self.patch_size = patch_size
         self.img_size = img_size // patch_size * patch_size
+        self.num_heads = num_heads
         self.registers = registers
+        self.checkpoint_activations = checkpoint_activations
         self.patch_embed = PatchEmbed(patch_size, in_chans, embed_dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + (img_size // patch_size) ** 2, embed_dim))
@@ -222,11 +126,11 @@ class VisionTransformer(nn.Module):
         if min(height, width) < self.patch_size:
             raise ValueError(f"an image of {height}x{width} pixels is smaller than one patch of {self.patch_size}")
         patches = self.patch_embed(x)
-        tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), patches], dim=1)
+        tokens = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), patches], dim=1)
         tokens = tokens + self.interpolate_pos_encoding(height, width)
         if self.register_tokens is None:
             return tokens
-        return torch.cat([tokens[:, :1], self.register_tokens.expand(len(x), -1, -1), tokens[:, 1:]], dim=1)
+        return torch.cat([tokens[:, :1], self.register_tokens.expand(x.shape[0], -1, -1), tokens[:, 1:]], dim=1)
 
     def _without_registers(self, x: Tensor, dim: int) -> Tensor:
         """Leaves 1 + patches of the 1 + registers + patches entries along a dimension."""
@@ -238,8 +142,9 @@ class VisionTransformer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The [CLS] feature: (B, C, H, W) -> (B, embed_dim)."""
         x = self.prepare_tokens(x)
+        again = self.checkpoint_activations and self.training and torch.is_grad_enabled()
         for block in self.blocks:
-            x = block(x)
+            x = checkpoint(block, x, use_reentrant=False) if again else block(x)
         return self.norm(x[:, 0])
 
     def get_intermediate_layers(self, x: Tensor, n: int = 1) -> list[Tensor]:
@@ -289,9 +194,22 @@ def build_vit(
     drop_path_rate: float = 0.0,
     registers: int = 0,
     layer_scale: bool = False,
+    *,
+    num_heads: int | None = None,
+    in_chans: int = 3,
+    checkpoint_activations: bool = False,
 ) -> VisionTransformer:
-    """A ViT of a named size (a key of ``SIZES``), randomly initialised."""
+    """A ViT of a named size (a key of ``SIZES``), randomly initialised; ``num_heads`` in place of the size's own."""
     size = asdict(SIZES[arch])
+    if num_heads is not None:
+        size["num_heads"] = num_heads
     return VisionTransformer(
-        img_size, patch_size, drop_path_rate=drop_path_rate, registers=registers, layer_scale=layer_scale, **size
+        img_size,
+        patch_size,
+        in_chans,
+        drop_path_rate=drop_path_rate,
+        registers=registers,
+        layer_scale=layer_scale,
+        checkpoint_activations=checkpoint_activations,
+        **size,
     )

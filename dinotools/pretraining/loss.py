@@ -1,4 +1,4 @@
-"""The DINO loss: cross-entropy between a centred, sharpened teacher and a sharpened student.
+"""What the student minimises: the cross-entropy of DINO, or one of the losses it is compared with (Tables 7 and 14).
 
 Source: DINO, section 3.1, equations 1-4, and Algorithm 1; official ``main_dino.DINOLoss``.
 """
@@ -6,13 +6,84 @@ Source: DINO, section 3.1, equations 1-4, and Algorithm 1; official ``main_dino.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dinotools.configs.crops import N_GLOBAL
+from dinotools.configs.distillation import CenteringName
+from dinotools.configs.pretraining import PretrainConfig
+from dinotools.pretraining.contrastive import InfoNCE
+from dinotools.pretraining.cross_entropy import MultiCropCrossEntropy
 from dinotools.pretraining.schedules import teacher_temp_schedule
+from dinotools.pretraining.targets import sinkhorn_offsets
+from dinotools.runtime import distributed
 
 
-class DINOLoss(nn.Module):
+def build_loss(config: PretrainConfig) -> DINOLoss | NormalizedMSE | InfoNCE:
+    """The loss that the options name.
+
+    Raises:
+        ValueError: MSE with a centring that makes distributions.
+    """
+    n_crops = len(config.crop_sizes)
+    if config.loss == "infonce":
+        return InfoNCE(config.out_dim, n_crops, config.student_temp, config.queue_size)
+    if config.loss == "mse":
+        return NormalizedMSE(config.out_dim, n_crops, config.center_momentum, centering=config.centering)
+    return DINOLoss(
+        config.out_dim,
+        n_crops,
+        config.warmup_teacher_temp,
+        config.teacher_temp,
+        config.warmup_teacher_temp_epochs,
+        config.epochs,
+        config.student_temp,
+        config.center_momentum,
+        centering=config.centering,
+        sinkhorn_iterations=config.sinkhorn_iterations,
+    )
+
+
+class CenteredLoss(nn.Module):
+    """A loss with a running centre of the teacher's outputs.
+
+    Args:
+        out_dim: outputs K of the head.
+        n_crops: crops the student sees; the first two are the global views of the teacher.
+        center_momentum: share of the old centre that each update keeps.
+
+    Attributes:
+        center: (1, K).
+        statistics: of the last call, detached scalars on its device.
+    """
+
+    center: Tensor
+
+    def __init__(self, out_dim: int, n_crops: int, center_momentum: float) -> None:
+        super().__init__()
+        self.n_crops = n_crops
+        self.center_momentum = center_momentum
+        self.statistics: dict[str, Tensor] = {}
+        self.register_buffer("center", torch.zeros(1, out_dim))
+
+    @torch.no_grad()
+    def update_center(self, teacher_output: Tensor) -> None:
+        """Moves the centre towards the mean of the raw outputs (n, K) of all ranks, each with equally many.
+
+        A mean that is not finite leaves it where it is.
+        """
+        mean = teacher_output.mean(dim=0, keepdim=True, dtype=_at_least_float32(teacher_output))
+        moved = self.center.lerp(distributed.mean_over_ranks(mean).to(self.center.dtype), 1 - self.center_momentum)
+        # a new tensor: the backward pass still needs the old one
+        self.center = torch.where(moved.isfinite().all(), moved, self.center)
+
+
+class DINOLoss(CenteredLoss):
     """Cross-entropy of every (teacher view, other student crop) pair, and the running centre of the teacher.
+
+    After each call ``statistics`` has ``teacher_entropy``, the mean entropy of the teacher's distributions in nats;
+    ``mean_entropy``, the entropy of their mean; and ``kl``, the mean divergence of the pairs, which is the rest of the
+    loss. All are over the batch of this rank.
 
     Args:
         out_dim: number of prototypes K.
@@ -22,10 +93,10 @@ class DINOLoss(nn.Module):
         warmup_teacher_temp_epochs: epochs of linear warm-up between the two.
         epochs: epochs of the whole run.
         student_temp: temperature of the student.
-        center_momentum: share of the old centre that each call keeps.
+        center_momentum: share of the old centre that each update keeps.
+        centering: see ``targets``; the centre is kept up to date with all of them.
+        sinkhorn_iterations: of ``sinkhorn``.
     """
-
-    center: Tensor
 
     def __init__(
         self,
@@ -37,17 +108,19 @@ class DINOLoss(nn.Module):
         epochs: int,
         student_temp: float = 0.1,
         center_momentum: float = 0.9,
+        *,
+        centering: CenteringName = "center",
+        sinkhorn_iterations: int = 3,
     ) -> None:
-        super().__init__()
-        self.n_crops = n_crops
+        super().__init__(out_dim, n_crops, center_momentum)
         self.student_temp = student_temp
-        self.center_momentum = center_momentum
+        self.centering = centering
+        self.sinkhorn_iterations = sinkhorn_iterations
         self.teacher_temps = teacher_temp_schedule(
             warmup_teacher_temp, teacher_temp, warmup_teacher_temp_epochs, epochs
         )
-        self.register_buffer("center", torch.zeros(1, out_dim))
 
-    def forward(self, student_output: Tensor, teacher_output: Tensor, epoch: int) -> Tensor:
+    def forward(self, student_output: Tensor, teacher_output: Tensor, epoch: int, update_center: bool = True) -> Tensor:
         """The loss, and one update of the centre (after its use).
 
         With q_i the teacher's distribution for view i and s_v the student's logits for crop v over student_temp::
@@ -55,34 +128,90 @@ class DINOLoss(nn.Module):
             for each view i, each crop v != i:   total += mean over the batch of  -sum(q_i * log_softmax(s_v))
             loss = total / number of pairs
 
-        Since q_i sums to 1, -sum(q_i * log_softmax(s)) = logsumexp(s) - q_i . s: no log-softmax is ever stored.
-
         Args:
             student_output: logits (n_crops * B, K), crop after crop.
             teacher_output: logits (2 * B, K), view after view.
             epoch: counted from 0; picks the teacher's temperature.
+            update_center: whether the centre moves; otherwise call ``update_center`` once the step is done.
 
         Returns:
             Scalar, float32 (float64 for float64 inputs); half-precision logits are widened first.
         """
-        student = _at_least_float32(student_output).unflatten(0, (self.n_crops, -1)) / self.student_temp
-        teacher = _at_least_float32(teacher_output.detach()).unflatten(0, (2, -1))
-        q = ((teacher - self.center) / self.teacher_temps[epoch]).softmax(dim=-1)
+        teacher = teacher_output.detach().unflatten(0, (N_GLOBAL, -1))
+        temp = float(self.teacher_temps[epoch])
+        loss, entropy, mean = MultiCropCrossEntropy.apply(
+            student_output.unflatten(0, (self.n_crops, -1)),
+            teacher,
+            self._offset(teacher, temp),
+            self.student_temp,
+            temp,
+        )
+        self.statistics = {
+            "teacher_entropy": entropy,
+            "mean_entropy": torch.special.entr(mean).sum(),
+            "kl": loss.detach() - entropy,
+        }
+        if update_center:
+            self.update_center(teacher_output)
+        return loss
 
-        n_pairs = 2 * (self.n_crops - 1)
-        # view 0 is predicted from crop 1, view 1 from crop 0; local crops predict both, so they are added up first
-        expected = (student[:2] * q.flip(0)).sum() + (student[2:].sum(dim=0) * q.sum(dim=0)).sum()
-        log_norm = student.logsumexp(dim=-1)
-        total = log_norm[:2].sum() + 2 * log_norm[2:].sum() - expected
-        self.update_center(teacher_output)
-        return total / (n_pairs * student.shape[1])
-
-    @torch.no_grad()
-    def update_center(self, teacher_output: Tensor) -> None:
-        """Moves the centre towards the mean of the raw teacher logits (2 * B, K)."""
-        mean = _at_least_float32(teacher_output).mean(dim=0, keepdim=True)
-        self.center.mul_(self.center_momentum).add_(mean, alpha=1 - self.center_momentum)
+    def _offset(self, teacher: Tensor, temp: float) -> Tensor:
+        """What the centring takes from the logits of each prototype: (1, 1, K) or, by view, (2, 1, K)."""
+        match self.centering:
+            case "center":
+                return self.center[None]
+            case "none":
+                return torch.zeros_like(self.center[None])
+            case "batch-softmax":
+                return sinkhorn_offsets(teacher, temp, iterations=1)
+            case "sinkhorn":
+                return sinkhorn_offsets(teacher, temp, self.sinkhorn_iterations)
 
 
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
+class NormalizedMSE(CenteredLoss):
+    """Squared distance of normalised outputs, as in BYOL, with or without DINO's centre (Table 14).
+
+    Args:
+        out_dim: outputs K of the head.
+        n_crops: crops the student sees; the first two are the global views of the teacher.
+        center_momentum: share of the old centre that each update keeps.
+        centering: whether the centre is taken from the teacher's outputs before they are normalised.
+
+    Raises:
+        ValueError: a centring that makes distributions.
+    """
+
+    def __init__(
+        self, out_dim: int, n_crops: int, center_momentum: float = 0.9, *, centering: CenteringName = "center"
+    ) -> None:
+        if centering not in ("center", "none"):
+            raise ValueError(f"the centring {centering!r} makes distributions, and mse compares none")
+        super().__init__(out_dim, n_crops, center_momentum)
+        self.centering = centering
+
+    def forward(self, student_output: Tensor, teacher_output: Tensor, epoch: int, update_center: bool = True) -> Tensor:
+        """Mean over all pairs and the batch of ||s_v - t_i||^2 = 2 - 2 s_v . t_i; the centre moves after its use.
+
+        Args:
+            student_output: (n_crops * B, K), crop after crop.
+            teacher_output: (2 * B, K), view after view.
+            epoch: not used; every loss is called alike.
+            update_center: whether the centre moves; otherwise call ``update_center`` once the step is done.
+
+        Returns:
+            Scalar, float32 (float64 for float64 inputs).
+        """
+        student = student_output.to(_at_least_float32(student_output))
+        teacher = teacher_output.detach().to(student.dtype)
+        if self.centering == "center":
+            teacher = teacher - self.center
+        crops = F.normalize(student, dim=-1).unflatten(0, (self.n_crops, -1))
+        views = F.normalize(teacher, dim=-1).unflatten(0, (N_GLOBAL, -1))
+        similar = (crops[:N_GLOBAL] * views.flip(0)).sum() + (crops[N_GLOBAL:].sum(dim=0) * views.sum(dim=0)).sum()
+        if update_center:
+            self.update_center(teacher_output)
+        return 2 - 2 * similar / (N_GLOBAL * (self.n_crops - 1) * crops.shape[1])
+
+
+def _at_least_float32(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)

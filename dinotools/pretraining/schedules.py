@@ -21,13 +21,19 @@ def teacher_temp_schedule(warmup_temp: float, temp: float, warmup_epochs: int, e
     return np.concatenate([np.linspace(warmup_temp, temp, warmup_epochs), np.full(epochs - warmup_epochs, temp)])
 
 
+def steps_in_epoch(config: PretrainConfig, n_images: int) -> int:
+    """Whole steps of an epoch; an epoch is as many images as --epoch-images says, or all of them."""
+    return (config.epoch_images or n_images) // config.batch_size
+
+
 @dataclass(frozen=True)
 class Schedules:
-    """One value per step of the run, each (steps,) float64."""
+    """One value per step of the run, each (steps,) float64; the teacher's temperature has one per epoch."""
 
     lr: np.ndarray
     weight_decay: np.ndarray
     momentum: np.ndarray
+    teacher_temp: np.ndarray
     steps_per_epoch: int
 
     @classmethod
@@ -39,6 +45,9 @@ class Schedules:
             lr=cosine_schedule(lr, config.min_lr, *shape, warmup_epochs=config.warmup_epochs),
             weight_decay=cosine_schedule(config.weight_decay, config.weight_decay_end, *shape),
             momentum=cosine_schedule(config.momentum_teacher, 1.0, *shape),
+            teacher_temp=teacher_temp_schedule(
+                config.warmup_teacher_temp, config.teacher_temp, config.warmup_teacher_temp_epochs, config.epochs
+            ),
             steps_per_epoch=steps_per_epoch,
         )
 

@@ -36,12 +36,12 @@ class Runtime:
 
 
 def prepare(device: str, precision: str, workers: int, seed: int, *, fast: bool = False) -> Runtime:
-    """Resolves ``auto``, seeds torch, and turns TF32 off unless fast: measurements are float32.
+    """Resolves ``auto``, makes a CUDA device current, seeds torch; TF32 is off unless fast: measurements are float32.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: ``auto`` or a key of ``DTYPES``.
-        workers: processes that read images; negative chooses.
+        workers: processes that read images; negative chooses, so that the ranks of a machine share its cores.
         seed: of torch's own generator.
         fast: whether ``precision="auto"`` may be bf16 (pre-training) or is always fp32 (measurements).
 
@@ -49,12 +49,17 @@ def prepare(device: str, precision: str, workers: int, seed: int, *, fast: bool 
         DinotoolsError: an unknown or absent device, or fp16 on a device without it.
     """
     resolved = _device(device)
+    if resolved.type == "cuda" and resolved.index is not None:
+        torch.cuda.set_device(resolved)  # what NCCL, and the next line, take for this rank's own
     if precision == "auto":
-        precision = "bf16" if fast and resolved.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+        # where CUDA only emulates bf16 it is no gain
+        native = resolved.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        precision = "bf16" if fast and native else "fp32"
     if precision == "fp16" and resolved.type == "cpu":
         raise DinotoolsError("fp16 training and inference need an accelerator", "--precision", "Use fp32 or bf16.")
     torch.backends.cuda.matmul.allow_tf32 = fast
     torch.backends.cudnn.allow_tf32 = fast
+    torch.backends.cudnn.benchmark = fast  # a training shows it the same few sizes again and again
     torch.manual_seed(seed)
     return Runtime(resolved, precision, _workers(workers, resolved))
 
@@ -78,5 +83,6 @@ def _workers(wanted: int, device: torch.device) -> int:
     if wanted >= 0:
         return wanted
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores //= distributed.local_world_size()
     # on a CPU the network needs the cores itself: half of them read images
     return min(cores // 2 if device.type == "cpu" else cores, MAX_AUTO_WORKERS)

@@ -1,25 +1,26 @@
-"""Several processes at one command: who this one is, and how they are started and meet.
+"""Several processes at one command: who this one is, and how they meet.
 
-``dinotools COMMAND --gpus N`` starts N ranks of itself through torch's elastic launcher; under ``torchrun`` they are
-there already. Rank and number come from the environment, as every launcher of torch sets it.
+``dinotools COMMAND --gpus N`` starts N ranks of itself (``runtime.launcher``); under ``torchrun`` they are there
+already. Rank and number come from the environment, as every launcher of torch sets it.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from dinotools.runtime.errors import RunFailed
+from dinotools.runtime.errors import Interrupted, PeerStopped
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 PATIENCE = timedelta(hours=12)  # a rank may wait so long for a slower one that still extracts
+LAUNCHER = "DINOTOOLS_LAUNCHER"  # set in ranks that --gpus started: their launcher reports one that was killed
 
 
 def rank() -> int:
@@ -42,51 +43,78 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def speaks() -> bool:
+def local_world_size() -> int:
+    """How many processes there are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def speaks(error: Exception) -> bool:
     """Whether an error of this process is news: before the ranks meet, all of them fail alike."""
+    if isinstance(error, PeerStopped) and LAUNCHER in os.environ:
+        return False  # the one that stopped has said why, or the launcher does
     dist = sys.modules.get("torch.distributed")
-    return is_main() or (dist is not None and dist.is_initialized())
+    met = dist is not None and dist.is_initialized() and not isinstance(error, Interrupted)
+    return is_main() or met
 
 
 @contextmanager
-def joined() -> Iterator[None]:
-    """Within, the ranks of this command can meet; alone, it does nothing."""
+def joined(device: torch.device | str = "cpu") -> Iterator[None]:
+    """Within, the ranks of this command can meet; alone, it does nothing.
+
+    Args:
+        device: where the tensors of their meetings lie; results on the CPU can always meet.
+    """
     if world_size() == 1:
         yield
         return
+    import torch
     import torch.distributed as dist
 
-    dist.init_process_group("gloo", timeout=PATIENCE)  # what meets here are results, which lie on the CPU
-    yield
+    backend = "cpu:gloo,cuda:nccl" if torch.device(device).type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=PATIENCE)
+    try:
+        yield
+    except Interrupted:  # in order: all ranks leave at the same step
+        dist.destroy_process_group()
+        raise
     dist.destroy_process_group()  # not after an error: the process ends with it, and speaks() asks who failed
 
 
 @contextmanager
-def _meeting() -> Iterator[None]:
+def meeting() -> Iterator[None]:
+    """Within, a connection to another rank that breaks is an error which says so; other errors pass.
+
+    Raises:
+        PeerStopped: it broke.
+    """
     try:
         yield
-    except RuntimeError as error:  # what gloo says of a broken connection helps nobody
-        raise RunFailed("another process of this command has stopped", remedy="Its own message says why") from error
+    except RuntimeError as error:
+        import torch.distributed as dist
+
+        # NCCL has a type of its own; gloo has none, and names its source file. Neither text helps anybody
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        raise PeerStopped("another process of this command has stopped", remedy="Its own message says why") from error
 
 
 def barrier() -> None:
     """Waits for all ranks.
 
     Raises:
-        RunFailed: one of them has stopped.
+        PeerStopped: one of them has stopped.
     """
     if world_size() > 1:
-        import torch.distributed as dist
+        import torch
 
-        with _meeting():
-            dist.barrier()
+        sum_over_ranks(torch.zeros(1))  # on the CPU: dist.barrier() may wait for a device that has work to do
 
 
 def gather(rows: Tensor) -> Tensor:
     """The rows of all ranks, in the order of the ranks, on every one of them; rows lie on the CPU.
 
     Raises:
-        RunFailed: a rank has stopped.
+        PeerStopped: a rank has stopped.
     """
     if world_size() == 1:
         return rows
@@ -94,39 +122,62 @@ def gather(rows: Tensor) -> Tensor:
     import torch.distributed as dist
 
     parts: list[Tensor] = [rows] * world_size()
-    with _meeting():
+    with meeting():
         dist.all_gather_object(parts, rows)
     return torch.cat(parts)
 
 
-def launch(processes: int, arguments: Sequence[str]) -> int:
-    """Runs this command on several ranks of this machine.
-
-    Args:
-        processes: how many.
-        arguments: the command line, without the program's name.
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """Replaces a tensor of any shape and device by its sum over the ranks; they all call it, in the same order.
 
     Returns:
-        The exit code: that of the first rank to fail, or 0.
-    """
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+        The tensor itself. The device is not waited for.
 
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=processes,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        run_id="dinotools",
-        max_restarts=0,
-    )
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # a rank that fails says why itself
-    # as torchrun does: N processes with all cores each would mostly wait for one another
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    try:
-        elastic_launch(config, sys.executable)("-m", "dinotools", *arguments)
-    except ChildFailedError as error:
-        code = error.get_first_failure()[1].exitcode
-        return code if code > 0 else 1
-    return 0
+    Raises:
+        PeerStopped: a rank has stopped.
+    """
+    if world_size() > 1:
+        import torch.distributed as dist
+
+        with meeting():
+            dist.all_reduce(tensor)
+    return tensor
+
+
+def mean_over_ranks(tensor: Tensor) -> Tensor:
+    """As sum_over_ranks, for the mean; the tensor holds floats."""
+    return sum_over_ranks(tensor) if world_size() == 1 else sum_over_ranks(tensor).div_(world_size())
+
+
+def max_over_ranks(tensor: Tensor) -> Tensor:
+    """As sum_over_ranks, for the largest value of each element."""
+    if world_size() > 1:
+        import torch.distributed as dist
+
+        with meeting():
+            dist.all_reduce(tensor, dist.ReduceOp.MAX)
+    return tensor
+
+
+def gather_tensors(tensor: Tensor) -> Tensor:
+    """The rows of all ranks, in the order of the ranks, on the tensor's own device; every rank has equally many.
+
+    Args:
+        tensor: (n, ...), of the same shape and dtype on all ranks.
+
+    Returns:
+        (world_size * n, ...), without gradients.
+
+    Raises:
+        PeerStopped: a rank has stopped.
+    """
+    tensor = tensor.detach().contiguous()
+    if world_size() == 1:
+        return tensor
+    import torch
+    import torch.distributed as dist
+
+    parts = [torch.empty_like(tensor) for _ in range(world_size())]
+    with meeting():
+        dist.all_gather(parts, tensor)
+    return torch.cat(parts)

@@ -26,6 +26,33 @@ class RunFailed(DinotoolsError):
     exit_code = 1
 
 
+class PeerStopped(RunFailed):
+    """Another process of the same command has ended, and this one cannot go on without it.
+
+    Its exit code is its own, so that the launcher tells those who were left alone from the one who left.
+    """
+
+    exit_code = 76  # EX_PROTOCOL of sysexits.h
+
+
+class Interrupted(RunFailed):
+    """A run that was asked to stop, and has saved its state before it did. Exit code 75: start it again.
+
+    Args:
+        signal_name: what asked, such as SIGTERM.
+        step: the last step that is saved.
+    """
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: batch systems take it for a wish to be queued again
+
+    def __init__(self, signal_name: str, step: int) -> None:
+        self.signal_name, self.step = signal_name, step
+        super().__init__(
+            f"stopped by {signal_name} after step {step:,}, which is saved",
+            remedy="The same command with --resume goes on",
+        )
+
+
 def require(condition: bool, what: str, option: str, remedy: str) -> None:
     """Refuses the value of an option, named as the field of its config, unless the condition holds.
 

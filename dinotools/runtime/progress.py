@@ -28,10 +28,10 @@ class Progress:
         done: steps already taken.
         batch_size: images per step.
         steps_per_epoch: to name the epoch.
-        remedy: against a loss that is not finite.
+        remedy: against a loss that is not finite; None if that is somebody else's business.
     """
 
-    def __init__(self, total_steps: int, done: int, batch_size: int, steps_per_epoch: int, remedy: str) -> None:
+    def __init__(self, total_steps: int, done: int, batch_size: int, steps_per_epoch: int, remedy: str | None) -> None:
         self.total_steps = total_steps
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch
@@ -55,13 +55,13 @@ class Progress:
         """Counts a step; every SYNC_EVERY steps looks at the loss.
 
         Raises:
-            RunFailed: the loss is not finite.
+            RunFailed: the loss is not finite, and there is a remedy.
         """
         self.step += 1
         self.waited += waited
         if self.step % SYNC_EVERY and self.step < self.total_steps:
             return
-        value = finite(loss.item(), self.remedy)
+        value = loss.item() if self.remedy is None else finite(loss.item(), self.remedy)
         elapsed = time.monotonic() - self.shown_at
         if not messages.is_terminal and elapsed < PLAIN_INTERVAL_S:
             return

@@ -1,4 +1,4 @@
-"""``log.jsonl``: what a training run measured, one line per epoch."""
+"""What a training run measured: ``log.jsonl``, a line per epoch, and ``steps.jsonl``, a line every few steps."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 from dinotools.runtime.run_directory import write_atomically
 
 LOG = "log.jsonl"
+STEPS = "steps.jsonl"
 
 
 class Log:
-    """One JSON object per line, for every epoch and, where it is measured, for the state before the first step.
+    """A file with one JSON object per line; each has a ``step``.
 
     Args:
         path: the file.
@@ -21,15 +22,19 @@ class Log:
     """
 
     def __init__(self, path: Path, last_step: int) -> None:
-        self.records = [record for record in read_log(path) if record["step"] <= last_step]
-        kept = "".join(json.dumps(record) + "\n" for record in self.records)
+        kept = "".join(_line(record) for record in read_log(path) if record["step"] <= last_step)
         write_atomically(path, lambda temporary: temporary.write_text(kept, encoding="utf-8"))
+        self.path = path
         self._file = path.open("a", encoding="utf-8")
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """All records, read from the file: a run of a million steps does not keep them in memory."""
+        return read_log(self.path)
 
     def write(self, record: dict[str, Any]) -> None:
         """Appends one record, at once out of this process's hands."""
-        self.records.append(record)
-        self._file.write(json.dumps(record) + "\n")
+        self._file.write(_line(record))
         self._file.flush()
 
     def close(self) -> None:
@@ -42,5 +47,11 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     records = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         with contextlib.suppress(json.JSONDecodeError):
-            records.append(json.loads(line))
+            record = json.loads(line)
+            if isinstance(record, dict) and "step" in record:
+                records.append(record)
     return records
+
+
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(record) + "\n"

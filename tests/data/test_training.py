@@ -9,7 +9,7 @@ from torchvision.transforms import v2
 
 from dinotools.data.augment import MultiCrop
 from dinotools.data.images import UnreadableImage
-from dinotools.data.training import SingleView, TrainingImages, collate_crops
+from dinotools.data.training import SingleView, TrainingImages, collate_crops, finish
 
 
 class Numbered:
@@ -40,7 +40,7 @@ def equal(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
 
 def test_crops_depend_on_seed_epoch_and_index_alone():
     def crops(seed: int, epoch: int, index: int) -> list[torch.Tensor]:
-        return TrainingImages(Numbered(10), MultiCrop(16, 8, 2), seed)[epoch, index].crops
+        return TrainingImages(Numbered(10), MultiCrop((16, 16, 8, 8)), seed)[epoch, index].crops
 
     first = crops(0, 3, 4)
     torch.rand(5)
@@ -50,7 +50,7 @@ def test_crops_depend_on_seed_epoch_and_index_alone():
 
 
 def test_worker_processes_change_nothing():
-    images = TrainingImages(Numbered(12, bad=(5,)), MultiCrop(16, 8, 2), seed=7)
+    images = TrainingImages(Numbered(12, bad=(5,)), MultiCrop((16, 16, 8, 8)), seed=7)
     keys = [[(epoch, index) for index in range(start, start + 4)] for epoch in range(2) for start in (0, 4, 8)]
     one, many = (
         list(DataLoader(images, batch_sampler=keys, num_workers=workers, collate_fn=collate_crops))
@@ -66,9 +66,31 @@ def test_worker_processes_change_nothing():
     assert [tuple(crop.shape) for crop in one[0].crops] == [(4, 3, 16, 16)] * 2 + [(4, 3, 8, 8)] * 2
 
 
+def test_where_crops_are_finished_changes_nothing():
+    keys = [[(0, index) for index in range(start, start + 4)] for start in (0, 4)]
+    sizes = (16, 16, 8, 8, 12)
+    here, there = (
+        list(
+            DataLoader(
+                TrainingImages(Numbered(8), MultiCrop(sizes, finish=finished), seed=7),
+                batch_sampler=keys,
+                num_workers=workers,
+                collate_fn=collate_crops,
+            )
+        )
+        for finished, workers in ((True, 0), (False, 1))
+    )
+    for a, b in zip(here, there, strict=True):
+        assert a.photometrics is None
+        assert b.photometrics.shape[:2] == (5, 4)
+        assert equal(a.crops, finish(b, torch.device("cpu")))
+        assert equal(a.crops, finish(a, torch.device("cpu")))
+        assert not equal(a.crops, b.crops)
+
+
 def test_the_next_readable_image_takes_the_place_of_an_unreadable_one():
     source = Numbered(6, bad=(1, 2, 5))
-    images = TrainingImages(source, MultiCrop(8, 4, 1), seed=0)
+    images = TrainingImages(source, MultiCrop((8, 8, 4)), seed=0)
     for epoch in range(3):
         sample = images[epoch, 1]
         assert sample.index == 3
@@ -80,7 +102,7 @@ def test_the_next_readable_image_takes_the_place_of_an_unreadable_one():
 
 
 def test_a_source_without_any_readable_image_gives_no_crops_and_every_reason():
-    images = TrainingImages(Numbered(3, bad=(0, 1, 2)), MultiCrop(8, 4, 1), seed=0)
+    images = TrainingImages(Numbered(3, bad=(0, 1, 2)), MultiCrop((8, 8, 4)), seed=0)
     batch = collate_crops([images[0, 1], images[0, 2]])
     assert batch.crops == []
     assert {bad.path for bad in batch.bad} == {"0.jpg", "1.jpg", "2.jpg"}

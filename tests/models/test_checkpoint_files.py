@@ -19,6 +19,7 @@ from dinotools.models.checkpoint_files import (
     network_state,
     read_checkpoint,
     said_arch,
+    said_model,
     sha256_of,
     sha256_of_tensors,
 )
@@ -231,3 +232,21 @@ def test_sha256_of_tensors_is_that_of_their_content(dtype):
 def test_few(names, told):
     assert few(names) == told
     assert few([]) == "none"
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (
+            {"num_heads": 8, "in_chans": 1, "mean": [0.5], "std": [1]},
+            {"num_heads": 8, "in_chans": 1, "mean": [0.5], "std": [1]},
+        ),
+        ({"num_heads": "many", "in_chans": None, "mean": [0.5], "std": [0.5, 0.5]}, {}),
+        ({"mean": ["a"], "std": ["b"]}, {}),
+        ({"mean": [], "std": []}, {}),
+        (STATE, {}),
+        (None, {}),
+    ],
+)
+def test_what_a_file_says_of_its_backbone(model, said):
+    assert said_model({"model": model}) == said

@@ -88,3 +88,14 @@ def test_the_feature_is_the_average_of_the_last_feature_map(name):
 def test_a_network_that_shows_no_feature_map_says_so(name):
     with torch.device("meta"):
         assert not has_feature_map(getattr(torchvision.models, name)())
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "vgg11", "vit_b_32"])
+def test_the_first_layer_takes_as_many_channels_as_the_images_have(name):
+    with torch.device("meta"):
+        usual = getattr(torchvision.models, name)().state_dict()
+    model, dim = build_convnet(name, in_chans=5)
+    with torch.no_grad():
+        assert model.eval()(torch.zeros(1, 5, 224, 224)).shape == (1, dim)
+    changed = {key for key, value in model.state_dict().items() if value.shape != usual[key].shape}
+    assert changed == {next(key for key, value in usual.items() if value.ndim == 4)}

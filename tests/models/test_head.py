@@ -151,3 +151,63 @@ def test_runs_on_fake_cuda(fake_cuda, use_bn):
         x = torch.empty(5, 16)
     out = head(x)
     assert (out.device.type, out.shape) == ("cuda", (5, 32))
+
+
+@pytest.mark.parametrize("nlayers", [1, 2, 3, 4])
+@torch.no_grad()
+def test_without_bottleneck_the_last_linear_layer_has_the_outputs(nlayers):
+    head = official.fill(DINOHead(8, 20, nlayers=nlayers, hidden_dim=12, bottleneck_dim=0))
+    linear = [module for module in head.modules() if isinstance(module, nn.Linear)]
+    assert [layer.in_features for layer in linear] == [8, 12, 12, 12][:nlayers]
+    assert linear[-1].out_features == 20
+    assert not any("last_layer" in name for name in head.state_dict())
+    x = official.normal(4, (5, 8))
+    expected = x
+    for layer in linear[:-1]:
+        expected = F.gelu(layer(expected))
+    expected = linear[-1](expected)
+    torch.testing.assert_close(head(x), expected)
+    assert head(x).norm(dim=1).std() > 0.01  # nothing is normalised
+
+
+@torch.no_grad()
+def test_the_activation_is_chosen_and_relu_changes_the_outputs():
+    gelu, relu = (
+        official.fill(DINOHead(8, 16, hidden_dim=12, bottleneck_dim=4, activation=a)) for a in ("gelu", "relu")
+    )
+    x = official.normal(5, (5, 8))
+    assert sum(isinstance(m, nn.ReLU) for m in relu.modules()) == 2 and not any(
+        isinstance(m, nn.GELU) for m in relu.modules()
+    )
+    assert list(gelu.state_dict()) == list(relu.state_dict())
+    first, _, second, _, last = relu.mlp
+    z = last(second(first(x).clamp(min=0)).clamp(min=0))
+    torch.testing.assert_close(relu(x), relu.last_layer(F.normalize(z, dim=1)))
+    assert not torch.allclose(relu(x), gelu(x), atol=1e-2)
+
+
+@pytest.mark.parametrize(("bottleneck_dim", "width"), [(4, 4), (0, 16)])
+@pytest.mark.parametrize("use_bn", [False, True])
+@torch.no_grad()
+def test_the_predictor_stands_before_the_bottleneck_or_at_the_end(bottleneck_dim, width, use_bn):
+    options = {"use_bn": use_bn, "hidden_dim": 12, "bottleneck_dim": bottleneck_dim}
+    with_it = official.fill(DINOHead(8, 16, predictor=True, **options)).eval()
+    without = official.fill(DINOHead(8, 16, **options)).eval()
+    added = [name for name in with_it.state_dict() if name not in without.state_dict()]
+    assert added and all(name.startswith("predictor.") for name in added)
+    first, last = with_it.predictor[0], with_it.predictor[-1]
+    assert (first.in_features, first.out_features, last.out_features) == (width, 12, width)
+    assert any(isinstance(m, nn.BatchNorm1d) for m in with_it.predictor) is use_bn
+    x = official.normal(6, (5, 8))
+    z = with_it.predictor(without.mlp(x))
+    expected = with_it.last_layer(F.normalize(z, dim=1)) if bottleneck_dim else z
+    torch.testing.assert_close(with_it(x), expected)
+    assert not torch.allclose(with_it(x), without(x), atol=1e-2)
+
+
+@pytest.mark.parametrize("options", [{"bottleneck_dim": 0}, {"bottleneck_dim": 8, "predictor": True}])
+def test_the_alternatives_run_on_fake_cuda(fake_cuda, options):
+    with fake_cuda:
+        head = DINOHead(16, 32, use_bn=True, hidden_dim=24, activation="relu", **options)
+        x = torch.empty(5, 16)
+    assert (head(x).device.type, head(x).shape) == ("cuda", (5, 32))

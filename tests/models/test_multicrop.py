@@ -49,6 +49,15 @@ def test_outputs_agree_with_the_official_run():
     assert_recorded(torch.cat([model.backbone(view) for view in views]), "backbone_features")
 
 
+@torch.no_grad()
+def test_features_are_what_the_head_reads():
+    model, views = network(), crops()
+    features = model.features(views)
+    torch.testing.assert_close(features, torch.cat([model.backbone(view) for view in views]), rtol=0, atol=2e-6)
+    assert torch.equal(model.head(features), model(views))
+    assert torch.equal(model.features(views[0]), model.backbone(views[0]))
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2, 3, 4), (4, 3, 2, 1, 0), (2, 0, 3, 1, 4), (0, 2, 4, 1, 3), (3,)])
 @torch.no_grad()
 def test_equals_each_crop_alone(order):

@@ -93,3 +93,10 @@ def test_a_grid_that_is_no_square(rows):
 def test_patches_without_a_grid(change):
     with pytest.raises(DinotoolsError, match="not the positional encodings"):
         recognise(shapes_of("vit_small", 16) | change, None, "here")
+
+
+def test_channels_are_read_off_the_first_layer():
+    with torch.device("meta"):
+        vit, resnet = (build_backbone(arch, 8, 32, in_chans=2)[0] for arch in ("vit_micro", "resnet34"))
+    assert recognise(vit.state_dict(), None, "here") == Architecture("vit_micro", 8, 32, in_chans=2)
+    assert recognise(resnet.state_dict(), None, "here") == Architecture("resnet34", in_chans=2)

@@ -204,3 +204,19 @@ def test_timms_weights_are_in_no_file_and_off_when_downloads_are(released):
         load_backbone("timm:test_convnext", download=False)
     with pytest.raises(DinotoolsError, match="--arch says resnet50, but its tensors say timm:test_convnext"):
         load_backbone("timm:test_convnext", arch="resnet50")
+
+
+def test_activations_computed_again_give_the_same_gradients():
+    def gradients(again: bool) -> list[torch.Tensor]:
+        model = official.fill(build_timm("timm:test_vit", checkpoint_activations=again)).train()
+        assert bool(model.module.grad_checkpointing) is again
+        model(official.normal(1, (2, 3, 32, 32))).square().sum().backward()
+        return [p.grad for p in model.parameters() if p.grad is not None]
+
+    for one, other in zip(gradients(False), gradients(True), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_network_that_cannot_compute_its_activations_again_says_so():
+    with pytest.raises(DinotoolsError, match="--checkpoint-activations: timm:inception_v3 cannot"):
+        build_timm("timm:inception_v3", checkpoint_activations=True)

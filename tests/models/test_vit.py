@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dinotools.models.vit import DropPath, VisionTransformer, build_vit
+from dinotools.models.blocks import DropPath
+from dinotools.models.vit import VisionTransformer, build_vit
 from tests.golden import official
 
 MODELS = {"vit_tiny16": ("vit_tiny", 16), "vit_small8": ("vit_small", 8)}
@@ -281,3 +282,54 @@ def test_runs_on_fake_cuda(fake_cuda, height, width):
     outputs = [vit(x), *vit.get_intermediate_layers(x, n=2), vit.get_last_selfattention(x), vit.get_cls_attention(x)]
     assert all(out.device.type == "cuda" for out in outputs)
     assert outputs[0].shape == (2, 192)
+
+
+@torch.no_grad()
+def test_patches_of_five_pixels_leave_the_last_four_of_224():
+    vit = official.fill(build_vit("vit_micro", 5)).eval()
+    assert vit.pos_embed.shape[1] == 1 + 44**2
+    image = official.normal(7, (1, 3, 224, 224))
+    (tokens,) = vit.get_intermediate_layers(image)
+    assert tokens.shape == (1, 1 + 44**2, 128)
+    cut = image.clone()
+    cut[..., 220:, :], cut[..., 220:] = 0, 0
+    assert torch.equal(vit(image), vit(cut))
+    (tokens,) = vit.get_intermediate_layers(official.normal(8, (1, 3, 96, 96)))
+    assert tokens.shape == (1, 1 + 19**2, 128)
+
+
+@pytest.mark.parametrize("in_chans", [1, 6])
+def test_images_of_other_channels(in_chans):
+    vit = build_vit("vit_micro", 8, 16, in_chans=in_chans)
+    assert vit(torch.zeros(2, in_chans, 16, 16)).shape == (2, 128)
+
+
+def test_more_heads_share_the_same_tensors_out_differently():
+    own, eight = (official.fill(build_vit("vit_micro", 8, 16, num_heads=heads)).eval() for heads in (None, 8))
+    image = official.normal(9, (1, 3, 16, 16))
+    assert [vit.get_cls_attention(image).shape[1] for vit in (own, eight)] == [4, 8]
+    assert {n: t.shape for n, t in own.state_dict().items()} == {n: t.shape for n, t in eight.state_dict().items()}
+
+
+def test_activations_computed_again_give_the_same_loss_and_gradients():
+    def run(again: bool) -> tuple[torch.Tensor, list[torch.Tensor], int]:
+        vit = official.fill(build_vit("vit_micro", 8, 16, drop_path_rate=0.5, checkpoint_activations=again)).train()
+        calls = []
+        vit.blocks[1].register_forward_pre_hook(lambda *_: calls.append(1))
+        torch.manual_seed(3)
+        loss = (vit(official.normal(10, (8, 3, 16, 16))) * official.normal(11, (8, 128))).sum()
+        loss.backward()
+        return loss.detach(), [p.grad for p in vit.parameters()], len(calls)
+
+    (loss, gradients, once), (loss_again, gradients_again, twice) = run(False), run(True)
+    assert (once, twice) == (1, 2)
+    assert torch.equal(loss, loss_again)
+    assert all(torch.equal(one, other) for one, other in zip(gradients, gradients_again, strict=True))
+
+
+@pytest.mark.parametrize("training", [False, True])
+@torch.no_grad()
+def test_nothing_is_computed_again_without_gradients(monkeypatch, training):
+    monkeypatch.setattr("dinotools.models.vit.checkpoint", None)
+    vit = build_vit("vit_micro", 8, 16, checkpoint_activations=True).train(training)
+    assert vit(torch.zeros(1, 3, 16, 16)).shape == (1, 128)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from dinotools.configs.normalization import IMAGENET_MEAN, IMAGENET_STD
-from dinotools.models.zoo import ZOO, build_backbone, convnet_names, normalization_of
+from dinotools.models.zoo import ZOO, build_backbone, convnet_names, normalization_of, set_normalization
 from dinotools.runtime.errors import DinotoolsError
 
 RELEASES = "https://dl.fbaipublicfiles.com/dino"
@@ -26,7 +26,7 @@ EMBED_DIMS = {"vit_small": 384, "vit_base": 768, "resnet50": 2048}
 
 
 def test_urls_are_the_official_ones():
-    assert {name: network.url for name, network in ZOO.items()} == {
+    assert {name: network.url for name, network in ZOO.items() if network.url} == {
         name: f"{RELEASES}/{file}" for name, file in OFFICIAL_FILES.items()
     }
 
@@ -99,3 +99,44 @@ def test_a_network_without_a_normalisation_of_its_own_has_imagenets():
     assert normalization_of(vit) == (IMAGENET_MEAN, IMAGENET_STD)
     vit.mean, vit.std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
     assert normalization_of(vit) == ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+
+
+def test_a_normalisation_can_be_given():
+    vit, _ = build_backbone("vit_micro", 16, 32, in_chans=2)
+    set_normalization(vit, [0.5, 0.25], [0.1, 0.2])
+    assert normalization_of(vit) == ((0.5, 0.25), (0.1, 0.2))
+
+
+@pytest.mark.parametrize("heads", [6, 8, 12, 16])
+def test_the_heads_of_the_appendix_fit_the_small_vit(heads):
+    with torch.device("meta"):
+        model, _ = build_backbone("vit_small", 16, num_heads=heads)
+    assert {block.attn.num_heads for block in model.blocks} == {heads}
+
+
+@pytest.mark.parametrize("heads", [0, -1, 5])
+def test_heads_that_do_not_divide_the_width(heads):
+    with pytest.raises(DinotoolsError, match=r"--num-heads: the 384 channels of vit_small .* 1, 2, 3, 4, 6, 8, 12, 16"):
+        build_backbone("vit_small", 16, num_heads=heads)
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "timm:test_vit"])
+def test_only_our_vits_have_heads_to_choose(arch):
+    with pytest.raises(DinotoolsError, match="--num-heads"):
+        build_backbone(arch, 16, num_heads=4)
+
+
+def test_a_torchvision_network_keeps_its_activations():
+    with pytest.raises(DinotoolsError, match=r"--checkpoint-activations: resnet18 cannot.*timm:resnet18"):
+        build_backbone("resnet18", None, checkpoint_activations=True)
+    with pytest.raises(DinotoolsError, match="no such architecture"):
+        build_backbone("resnet19", None, checkpoint_activations=True)
+
+
+@pytest.mark.parametrize("arch", ["vit_micro", "resnet18", "timm:test_convnext"])
+def test_channels_reach_every_kind_of_network(arch):
+    if arch.startswith("timm:"):
+        pytest.importorskip("timm")
+    model, embed_dim = build_backbone(arch, 16, 32, in_chans=2)
+    with torch.no_grad():
+        assert model.eval()(torch.zeros(1, 2, 32, 32)).shape == (1, embed_dim)

@@ -5,7 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dinotools.pretraining.loss import DINOLoss
+from dinotools.configs.pretraining import PretrainConfig
+from dinotools.pretraining.contrastive import InfoNCE
+from dinotools.pretraining.loss import DINOLoss, NormalizedMSE, build_loss
 from tests.golden import official
 
 GOLDEN = official.arrays("loss")
@@ -46,6 +48,10 @@ def test_four_calls_agree_with_the_official_run(dtype):
         np.testing.assert_allclose(loss.item(), GOLDEN[f"loss{suffix}"][call], **tolerance["loss"])
         parts = GOLDEN["teacher_entropy_f64"][call] + GOLDEN["kl_f64"][call]
         np.testing.assert_allclose(loss.item(), parts, **tolerance["loss"])
+        for name, value in (("teacher_entropy", "teacher_entropy_f64"), ("kl", "kl_f64")):
+            np.testing.assert_allclose(
+                loss_fn.statistics[name], GOLDEN[value][call], **tolerance["loss"] | {"atol": tolerance["loss"]["rtol"]}
+            )
         np.testing.assert_allclose(loss_fn.center[0], GOLDEN[f"center{suffix}"][call], **tolerance["center"])
         gradient = student.grad
         np.testing.assert_allclose(gradient[:, ::16], GOLDEN["grad_cols16_f64"][call], **tolerance["gradient"])
@@ -129,6 +135,39 @@ def test_center_momentum_is_the_share_that_stays():
     torch.testing.assert_close(loss_fn.center, torch.full((1, 4), 5.0))
 
 
+def test_the_center_moves_only_when_it_is_told_to():
+    student, teacher = official.normal(16, (3 * 4, 8)), official.normal(17, (2 * 4, 8))
+    loss_fn, other = constant_temp_loss(8, 3, 0.1, 0.04), constant_temp_loss(8, 3, 0.1, 0.04)
+    loss_fn(student, teacher, 0, update_center=False)
+    assert not loss_fn.center.any()
+    loss_fn.update_center(teacher)
+    other(student, teacher, 0)
+    assert torch.equal(loss_fn.center, other.center)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_an_output_that_is_not_finite_leaves_the_center_as_it_is(bad):
+    loss_fn = constant_temp_loss(8, 3, 0.1, 0.04)
+    loss_fn.center.fill_(2.0)
+    loss_fn.update_center(torch.full((4, 8), 3.0).index_fill(1, torch.tensor(5), bad))
+    assert torch.equal(loss_fn.center, torch.full((1, 8), 2.0))
+
+
+@pytest.mark.parametrize("centering", ["center", "batch-softmax", "sinkhorn", "none"])
+def test_statistics_of_the_teacher_are_those_of_its_distributions(centering):
+    student, teacher = official.normal(18, (5 * 6, 40)).double(), official.normal(19, (2 * 6, 40)).double()
+    loss_fn = DINOLoss(40, 5, 0.3, 0.3, 0, epochs=1, centering=centering).double()
+    loss = loss_fn(student, teacher, 0)
+    offset = loss_fn._offset(teacher.unflatten(0, (2, -1)), 0.3) if centering != "center" else torch.zeros(1, 1, 40)
+    q = ((teacher.unflatten(0, (2, -1)) - offset) / 0.3).softmax(dim=-1)
+    entropy = -(q * q.log()).sum(dim=-1).mean()
+    mean = q.mean(dim=(0, 1))
+    torch.testing.assert_close(loss_fn.statistics["teacher_entropy"], entropy)
+    torch.testing.assert_close(loss_fn.statistics["mean_entropy"], -(mean * mean.log()).sum())
+    torch.testing.assert_close(loss_fn.statistics["kl"], loss - entropy)
+    assert not any(value.requires_grad for value in loss_fn.statistics.values())
+
+
 def test_the_epoch_picks_the_teacher_temperature():
     student, teacher = official.normal(8, (2 * 4, 8)), official.normal(9, (2 * 4, 8))
     for epoch, temp in enumerate([0.04, 0.055, 0.07, 0.07]):
@@ -179,3 +218,60 @@ def test_runs_on_fake_cuda(fake_cuda, dtype):
     loss = loss_fn(student, teacher, 0)
     assert (loss.device.type, loss.shape, loss.dtype) == ("cuda", (), torch.float32)
     assert loss_fn.center.device.type == "cuda"
+
+
+def pairwise_distance(student: Tensor, teacher: Tensor, n_crops: int) -> Tensor:
+    views, crops = teacher.chunk(2), student.chunk(n_crops)
+    terms = [
+        (crop / crop.norm(dim=1, keepdim=True) - view / view.norm(dim=1, keepdim=True)).square().sum(dim=1).mean()
+        for i, view in enumerate(views)
+        for v, crop in enumerate(crops)
+        if v != i
+    ]
+    return torch.stack(terms).mean()
+
+
+@pytest.mark.parametrize("n_crops", [2, 3, 8])
+@pytest.mark.parametrize("centering", ["center", "none"])
+def test_mse_equals_the_pairwise_double_loop(n_crops, centering):
+    student = official.normal(20, (n_crops * 5, 24)).double().requires_grad_()
+    teacher = official.normal(21, (2 * 5, 24)).double()
+    loss_fn = NormalizedMSE(24, n_crops, centering=centering).double()
+    loss_fn.center.copy_(official.normal(22, (1, 24)))
+    center = loss_fn.center.clone()
+    expected = pairwise_distance(student, teacher - center if centering == "center" else teacher, n_crops)
+    (expected_gradient,) = torch.autograd.grad(expected, student)
+    loss = loss_fn(student, teacher, 0)
+    loss.backward()
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(student.grad, expected_gradient)
+    torch.testing.assert_close(loss_fn.center, 0.9 * center + 0.1 * teacher.mean(dim=0))
+
+
+def test_mse_compares_no_distributions():
+    with pytest.raises(ValueError, match="sinkhorn"):
+        NormalizedMSE(8, 2, centering="sinkhorn")
+
+
+def test_mse_runs_on_fake_cuda(fake_cuda):
+    with fake_cuda:
+        loss_fn = NormalizedMSE(32, 5)
+        student, teacher = torch.empty(15, 32, dtype=torch.bfloat16), torch.empty(6, 32, dtype=torch.bfloat16)
+    loss = loss_fn(student, teacher, 0)
+    assert (loss.device.type, loss.dtype, loss_fn.center.device.type) == ("cuda", torch.float32, "cuda")
+
+
+def test_options_name_the_loss(tmp_path):
+    def built(**options: object) -> torch.nn.Module:
+        return build_loss(PretrainConfig(data="digits", out=tmp_path, out_dim=16, crops="2x32+3x16", **options))
+
+    cross_entropy = built(centering="sinkhorn", sinkhorn_iterations=5, center_momentum=0.8, student_temp=0.2)
+    assert isinstance(cross_entropy, DINOLoss)
+    found = (cross_entropy.centering, cross_entropy.sinkhorn_iterations, cross_entropy.center_momentum)
+    assert found == ("sinkhorn", 5, 0.8)
+    assert (cross_entropy.n_crops, cross_entropy.student_temp) == (5, 0.2)
+    mse = built(loss="mse", centering="none")
+    assert isinstance(mse, NormalizedMSE) and (mse.centering, mse.n_crops) == ("none", 5)
+    infonce = built(loss="infonce", queue_size=9, student_temp=0.2)
+    assert isinstance(infonce, InfoNCE) and infonce.queue.shape == (9, 16)
+    assert (infonce.student_temp, infonce.n_crops) == (0.2, 5)

@@ -17,6 +17,7 @@ from dinotools.pretraining.optimizers import (
     clip_gradients,
     parameter_groups,
     set_rates,
+    step_unless,
 )
 from tests.golden import official
 
@@ -195,14 +196,144 @@ def test_a_restored_optimizer_goes_on_bit_for_bit(name):
         assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd", "lars"])
-def test_clipping_and_steps_run_on_fake_cuda(fake_cuda, name):
-    with fake_cuda:
-        model = nn.Linear(4, 3)
-    for parameter in model.parameters():
-        parameter.grad = torch.empty_like(parameter)
-    clip_gradients(model, 3.0)
+def trained(name: str, steps: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """A network after some steps, with the gradients of the next."""
+    model = official.fill(nn.Sequential(nn.Linear(4, 5), nn.GELU(), nn.Linear(5, 3)))
     optimizer = build_optimizer(name, model)
     set_rates(optimizer, lr=0.1, weight_decay=0.1)
+    for step in range(steps + 1):
+        if step:
+            optimizer.step()
+        optimizer.zero_grad()
+        model(official.normal(step, (6, 4))).square().sum().backward()
+    return model, optimizer
+
+
+def everything(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    states = [optimizer.state[p] for p in model.parameters()]
+    return [t.clone() for t in (*model.parameters(), *(t for state in states for _, t in sorted(state.items())))]
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lars"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1.0])
+def test_a_bad_step_changes_no_bit(name, value):
+    model, optimizer = trained(name, steps=2)
+    before = everything(model, optimizer)
+    model[0].weight.grad[1, 2] = value
+    step_unless(optimizer, torch.tensor(1.0))
+    after = everything(model, optimizer)
+    assert len(after) == len(before) == 4 + 4 * {"adamw": 3, "sgd": 1, "lars": 1}[name]
+    assert all(torch.equal(now, then) for now, then in zip(after, before, strict=True))
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lars"])
+@pytest.mark.parametrize("steps", [0, 2])
+def test_a_good_step_is_a_plain_step(name, steps):
+    (ours, optimizer), (theirs, plain) = trained(name, steps), trained(name, steps)
+    start = copy.deepcopy(ours.state_dict())
+    step_unless(optimizer, torch.tensor(0.0))
+    plain.step()
+    for now, then in zip(everything(ours, optimizer), everything(theirs, plain), strict=True):
+        assert torch.equal(now, then)
+    assert not any(torch.equal(value, start[key]) for key, value in ours.state_dict().items())
+    assert not hasattr(optimizer, "found_inf") and not hasattr(optimizer, "grad_scale")
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lars"])
+def test_a_bad_first_step_is_as_none_at_all(name):
+    (ours, optimizer), (theirs, plain) = trained(name, 0), trained(name, 0)
+    good = [p.grad.clone() for p in ours.parameters()]
+    for parameter in ours.parameters():
+        parameter.grad.fill_(float("nan"))
+    step_unless(optimizer, torch.tensor(1.0))
+    for parameter, gradient in zip(ours.parameters(), good, strict=True):
+        parameter.grad = gradient
+    step_unless(optimizer, torch.tensor(0.0))
+    plain.step()
+    for now, then in zip(everything(ours, optimizer), everything(theirs, plain), strict=True):
+        assert torch.equal(now, then)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lars"])
+def test_a_parameter_may_begin_later_than_the_others(name):
+    model = official.fill(nn.Linear(4, 3))
+    optimizer = build_optimizer(name, model)
+    set_rates(optimizer, lr=0.1, weight_decay=0.1)
+    bias = model.bias.detach().clone()
+    for step in range(3):
+        model.weight.grad = torch.ones_like(model.weight)
+        model.bias.grad = torch.ones_like(model.bias) if step else None
+        optimizer.step()
+        assert torch.equal(model.bias, bias) is (step == 0)
+
+
+def test_sgd_is_sgd_with_momentum():
+    model, optimizer = trained("sgd", 0)
+    twin = copy.deepcopy(model)
+    plain = torch.optim.SGD(parameter_groups(twin), lr=0.1, momentum=0.9, weight_decay=0.1, foreach=False)
+    set_rates(optimizer, lr=0.1, weight_decay=0.1)
+    set_rates(plain, lr=0.1, weight_decay=0.1)
+    for step in range(4):
+        for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+            ours.grad = official.normal(step, ours.shape)
+            theirs.grad = ours.grad.clone()
+        optimizer.step()
+        plain.step()
+    for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lars"])
+@pytest.mark.parametrize("overflow", [False, True])
+def test_an_overflow_in_half_precision_is_skipped_and_lowers_the_scale(name, overflow):
+    (ours, optimizer), (theirs, plain) = trained(name, 1), trained(name, 1)
+    before = everything(ours, optimizer)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    optimizer.zero_grad()
+    scaler.scale(ours(official.normal(1, (6, 4))).square().sum()).backward()
+    if overflow:
+        ours[2].weight.grad[0, 0] = float("inf")
+    scaler.unscale_(optimizer)
+    norm = clip_gradients(ours, 3.0)
+    clip_gradients(theirs, 3.0)
+    step_unless(optimizer, (~norm.isfinite()).float())
+    scaler.update()
+    assert scaler.get_scale() == (512.0 if overflow else 1024.0)
+    if not overflow:
+        plain.step()
+    expected = before if overflow else everything(theirs, plain)
+    for now, then in zip(everything(ours, optimizer), expected, strict=True):
+        torch.testing.assert_close(now, then, rtol=0 if overflow else 1e-6, atol=0 if overflow else 1e-7)
+
+
+@pytest.mark.parametrize("max_norm", [0.0, 0.5])
+def test_the_norm_of_all_gradients_before_clipping_is_told(max_norm):
+    model, _ = trained("adamw", 0)
+    together = torch.cat([p.grad.flatten() for p in model.parameters()]).norm()
+    torch.testing.assert_close(clip_gradients(model, max_norm), together)
+    model[0].bias.grad[0] = float("nan")
+    assert not clip_gradients(model, max_norm).isfinite()
+    model.zero_grad()
+    assert clip_gradients(model, max_norm) == 0
+
+
+def test_a_head_without_prototypes_has_none_to_freeze():
+    head = DINOHead(8, 6, nlayers=2, hidden_dim=4, bottleneck_dim=0)
+    head(torch.ones(2, 8)).sum().backward()
+    cancel_last_layer_gradients(head)
+    assert all(p.grad is not None for p in head.parameters())
+
+
+# torch knows no fake version of its fused SGD
+@pytest.mark.parametrize("name", ["adamw", "lars"])
+def test_clipping_and_steps_run_on_fake_cuda(fake_cuda, name):
+    with fake_cuda:
+        model, bad = nn.Linear(4, 3), torch.empty(())
+    for parameter in model.parameters():
+        parameter.grad = torch.empty_like(parameter)
+    assert clip_gradients(model, 3.0).device.type == "cuda"
+    optimizer = build_optimizer(name, model)
+    set_rates(optimizer, lr=0.1, weight_decay=0.1)
+    step_unless(optimizer, bad)
     optimizer.step()
     assert model.weight.grad.device.type == "cuda"

@@ -86,13 +86,12 @@ def train(name: str, dtype: torch.dtype) -> Trajectory:
         criterion=DINOLoss(1024, len(CROP_SIDES), 0.04, 0.07, 2, EPOCHS).to(dtype),
         optimizer=build_optimizer(run.optimizer, student),
         scaler=torch.amp.GradScaler("cpu", enabled=False),
-        loss_sum=torch.zeros(()),
     )
     seen = Trajectory()
     watch_gradients(student, state.optimizer, seen)
     for step, (lr, weight_decay, momentum) in enumerate(zip(*run.schedules(), strict=True)):
         epoch = step // STEPS_PER_EPOCH
-        loss = train_step(
+        outcome = train_step(
             state,
             crops_of(step, dtype),
             epoch=epoch,
@@ -102,7 +101,7 @@ def train(name: str, dtype: torch.dtype) -> Trajectory:
             clip_grad=run.clip_grad,
             freeze_last_layer=epoch < run.freeze_last_layer,
         )
-        seen.loss.append(loss.item())
+        seen.loss.append(outcome["loss"].item())
         seen.student.append([p.detach().double().numpy().copy() for p in student.parameters()])
         seen.teacher.append([p.double().numpy().copy() for p in teacher.parameters()])
     seen.center = state.criterion.center[0]

@@ -13,7 +13,7 @@ import torch
 
 from dinotools.configs import files
 from dinotools.configs.pretraining import PretrainConfig
-from dinotools.data.training import EpochOrder
+from dinotools.data.epoch_order import EpochOrder
 from dinotools.models.checkpoint_files import read_checkpoint
 from dinotools.models.checkpoints import load_backbone
 from dinotools.pretraining import checkpointing, trainer
@@ -132,7 +132,8 @@ def test_sigkill_at_any_moment_loses_nothing(config, tmp_path):
 def test_the_run_directory_tells_everything(config):
     result = trainer.run(dataclasses.replace(config, keep_every=2, knn_every=3, knn_k=5))
     names = {path.name for path in config.out.iterdir()}
-    assert names == {"checkpoint.pth", "checkpoint0002.pth", "checkpoint0004.pth", "config.toml", "log.jsonl"}
+    kept = {"checkpoint.pth", "checkpoint0002.pth", "checkpoint0004.pth", "backbone.safetensors"}
+    assert names == kept | {"config.toml", "log.jsonl", "steps.jsonl"}
     records = read_log(config.out / "log.jsonl")
     assert [record["epoch"] for record in records] == [0, 1, 2, 3, 4]
     assert [record["step"] for record in records] == [0, 3, 6, 9, 12]
@@ -219,12 +220,15 @@ def test_a_finished_run_resumes_to_itself(config):
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(config):
     trainer.run(dataclasses.replace(config, epochs=1))
     sound = weights(config.out)
-    broken = dataclasses.replace(config, lr=1e30, overwrite=False, out=config.out.with_name("broken"), clip_grad=0)
-    with pytest.raises(RunFailed, match="loss is"):
+    broken = dataclasses.replace(config, lr=1e30, force=True, out=config.out.with_name("broken"), clip_grad=0)
+    with pytest.raises(RunFailed, match=r"not finite.*--init-from"):
         trainer.run(broken)
     assert_same(sound, weights(config.out))
     left = read_checkpoint(broken.out / checkpointing.LATEST) if (broken.out / checkpointing.LATEST).exists() else None
     assert left is None or all(torch.isfinite(t).all() for t in left["teacher"].values())
+    lists = sorted((broken.out / "skipped").iterdir())
+    named = json.loads(lists[0].read_text())["images"]
+    assert len(named) == 8 and all(Path(name).is_file() for name in named)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +236,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(c
     [
         ({"local_crop_size": 8}, "--local-crop-size: a crop of 8 pixels is smaller than a patch of 16"),
         ({"global_crop_size": 15}, "--global-crop-size: a crop of 15 pixels"),
-        ({"batch_size": 25}, "--batch-size: a step takes 25 images, and there are only 24"),
+        ({"batch_size": 25}, "--batch-size: a step takes 25 images, and an epoch has only 24"),
         ({"epochs": 0}, "--epochs: is 0"),
         ({"warmup_epochs": 9}, "a warm-up of 9 epochs does not fit into 4"),
         ({"global_crops_scale": (0.5, 0.4)}, "--global-crops-scale: is 0.5,0.4"),

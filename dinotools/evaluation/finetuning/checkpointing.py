@@ -72,7 +72,7 @@ def save(path: Path, state: TrainingState, config: FinetuneConfig, n_images: int
         "optimizer": state.optimizer.state_dict(),
         "fp16_scaler": state.scaler.state_dict(),
         "epoch": state.epoch,
-        "model": {name: state.start[name] for name in ("arch", "patch_size")},
+        "model": {name: state.start.get(name) for name in ("arch", "patch_size", "num_heads", "mean", "std")},
         "start": state.start,
         "classes": state.classes,
         "config": as_document(config),

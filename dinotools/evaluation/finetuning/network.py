@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from dinotools.configs.finetuning import FinetuneConfig
-from dinotools.models.vit import DropPath, init_linear
+from dinotools.models.blocks import DropPath
+from dinotools.models.vit import init_linear
 from dinotools.runtime.console import warn
 from dinotools.runtime.errors import DinotoolsError
 

@@ -18,7 +18,8 @@ from torchvision.transforms import InterpolationMode, v2
 
 from dinotools.configs.finetuning import FinetuneConfig
 from dinotools.configs.normalization import IMAGENET_MEAN
-from dinotools.data.training import EpochOrder, SingleView
+from dinotools.data.epoch_order import EpochOrder
+from dinotools.data.training import SingleView
 
 MAGNITUDES = 11  # 0 to 10, as timm counts; torchvision's own 31 would make of 9 a third of the strength
 GRAY = [round(255 * value) for value in IMAGENET_MEAN]  # what comes into view when an image is turned or shifted

@@ -20,9 +20,10 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from dinotools.configs.linear import LinearConfig
+from dinotools.data.epoch_order import EpochOrder
 from dinotools.data.images import BadImages
 from dinotools.data.sources import LabelledImages, open_labelled_splits
-from dinotools.data.training import CropBatch, EpochOrder, SingleView, TrainingImages, collate_crops
+from dinotools.data.training import CropBatch, SingleView, TrainingImages, collate_crops
 from dinotools.evaluation.linear.classifier import FILE, build_classifier, score
 from dinotools.evaluation.linear.inputs import open_probed, papers_pooling
 from dinotools.evaluation.linear.training import (

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dinotools.configs.finetuning import FinetuneConfig
-from dinotools.data.training import EpochOrder
+from dinotools.data.epoch_order import EpochOrder
 from dinotools.evaluation.finetuning.recipe import Mixing, RepeatedOrder, training_view
 
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from dinotools.configs.linear import LinearConfig
-from dinotools.data.training import EpochOrder
+from dinotools.data.epoch_order import EpochOrder
 from dinotools.evaluation.linear import paper
 from dinotools.evaluation.linear.classifier import FILE, RELEASED
 from dinotools.evaluation.linear.inputs import available_pooling, official_order, papers_pooling
