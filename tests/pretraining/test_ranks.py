@@ -16,44 +16,11 @@ from dinotools.models.checkpoint_files import read_checkpoint
 from dinotools.pretraining import trainer
 from dinotools.runtime.run_log import read_log
 
-SMALL = [
-    "--data",
-    "digits",
-    "--arch",
-    "vit_micro",
-    "--patch-size",
-    "16",
-    "--drop-path-rate",
-    "0",
-    "--out-dim",
-    "64",
-    "--head-hidden-dim",
-    "64",
-    "--head-bottleneck-dim",
-    "16",
-    "--crops",
-    "2x32+2x16",
-    "--batch-size",
-    "16",
-    "--epoch-images",
-    "160",
-    "--epochs",
-    "2",
-    "--warmup-epochs",
-    "1",
-    "--lr",
-    "0.01",
-    "--momentum-teacher",
-    "0.9",
-    "--freeze-last-layer",
-    "0",
-    "--workers",
-    "0",
-    "--device",
-    "cpu",
-    "--keep-every",
-    "0",
-]
+SMALL = """
+    --data digits --arch vit_micro --patch-size 16 --drop-path-rate 0 --out-dim 64 --head-hidden-dim 64
+    --head-bottleneck-dim 16 --crops 2x32+2x16 --batch-size 16 --epoch-images 160 --epochs 2 --warmup-epochs 1
+    --lr 0.01 --momentum-teacher 0.9 --freeze-last-layer 0 --workers 0 --device cpu --keep-every 0
+""".split()  # noqa: SIM905
 
 
 def command(out: Path, *words: object) -> list[str]:
