@@ -1,29 +1,38 @@
-"""The demonstration: the whole way from unlabelled images to a measured, looked-at network, on embedded data."""
+"""The demonstration: the whole way from unlabelled images to a measured, looked-at network, on embedded data.
+
+A second network, which ships with dinotools, shows what hours of the same bring about.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from dinotools.configs import files
 from dinotools.configs.demo import DemoConfig
 from dinotools.configs.pretraining import PretrainConfig
+from dinotools.data import samples
 from dinotools.data.sources import open_images
 from dinotools.data.transforms import EvalTransform, normalize
 from dinotools.features.attention_maps import attention_maps
 from dinotools.models.checkpoints import load_backbone
 from dinotools.models.vit import VisionTransformer
+from dinotools.models.zoo import SHIPPED, ZOO
 from dinotools.pretraining import trainer
 from dinotools.reporting import figures, html
+from dinotools.reporting.training_curves import Panel, draw
 from dinotools.runtime import run_directory
 from dinotools.runtime.results import Result, versions
 from dinotools.runtime.run_log import LOG, read_log
 
 PRESET = "digits"
-CURVES, ATTENTION, PAGE = "curves.png", "attention.png", "index.html"
+CURVES, ATTENTION, PHOTOS, PAGE = "curves.png", "attention.png", "photos.png", "index.html"
 PICTURED = (0, 61, 120, 247)  # held-out digits in the attention picture: any will do
-PICTURED_SIZE = 96  # pixels: enlarged threefold, a digit has 12 x 12 patches instead of 4 x 4
+DIGIT_SIZE = 96  # pixels: enlarged threefold, a digit has 12 x 12 patches instead of 4 x 4
+PHOTO_SIZE = 160  # pixels: 20 x 20 patches of the shipped network, which learnt from 4 x 4
 
 
 def run(config: DemoConfig) -> Result:
@@ -33,6 +42,8 @@ def run(config: DemoConfig) -> Result:
         DinotoolsError: the output directory is not empty.
     """
     run_directory.claim(config.out, files.dump(config), overwrite=config.overwrite)
+    photos = samples.photos()
+    draw_attention(SHIPPED, [photos.load(index) for index in range(len(photos))], PHOTO_SIZE, config.out / PHOTOS)
     options = files.load(
         PretrainConfig,
         files.preset_file("pretrain", PRESET),
@@ -46,7 +57,8 @@ def run(config: DemoConfig) -> Result:
     log = read_log(options.out / LOG)
     rows = compare(log)
     draw_curves(log, config.out / CURVES)
-    draw_attention(options, config.out / ATTENTION)
+    digits = open_images(options.data, "val")
+    draw_attention(str(options.out), [digits.load(index) for index in PICTURED], DIGIT_SIZE, config.out / ATTENTION)
     write_page(rows, options, config.out)
     return Result(
         title=f"demo · {options.arch}/{options.patch_size} on {options.data}",
@@ -74,15 +86,15 @@ def draw_curves(log: list[dict[str, float]], path: Path) -> None:
         for name in ("teacher", "student")
     }
     loss = {"loss": [(record["epoch"], record["train_loss"]) for record in log if "train_loss" in record]}
-    figures.save(figures.curves({"training loss": loss, "k-NN top-1 on held-out digits (%)": knn}, "epoch"), path)
+    panels = [Panel("training loss", loss), Panel("k-NN top-1 on held-out digits (%)", knn)]
+    figures.save(draw(panels, "epoch"), path)
 
 
-def draw_attention(options: PretrainConfig, path: Path) -> None:
-    """Attention of the trained teacher on a few digits that it was not trained on."""
-    images = open_images(options.data, "val")
-    view = EvalTransform(PICTURED_SIZE, PICTURED_SIZE)
-    pixels = torch.stack([view(images.load(index)) for index in PICTURED])
-    model = load_backbone(str(options.out)).model
+def draw_attention(ckpt: str, images: Sequence[Image.Image], size: int, path: Path) -> None:
+    """Attention of a ViT on the centres of images, enlarged or reduced to squares of so many pixels."""
+    view = EvalTransform(size, size)
+    pixels = torch.stack([view(image) for image in images])
+    model = load_backbone(ckpt).model
     assert isinstance(model, VisionTransformer)
     maps = attention_maps(model, normalize(pixels)).numpy()
     figures.save(figures.attention_montage([image.permute(1, 2, 0).numpy() for image in pixels], list(maps)), path)
@@ -103,10 +115,19 @@ def write_page(rows: list[dict[str, float | str]], options: PretrainConfig, out:
         ),
         html.Section(
             "Attention",
-            f"Where the [CLS] token of the last block looks, head by head. Digits enlarged to {PICTURED_SIZE} pixels.",
+            f"Where the [CLS] token of the last block looks, head by head. Digits enlarged to {DIGIT_SIZE} pixels.",
             pictures=[
                 (out / ATTENTION, "Held-out digits, the mean attention of the trained teacher, and each head's.")
             ],
+        ),
+        html.Section(
+            "After some hours",
+            f"{SHIPPED} {ZOO[SHIPPED].note}: the same method, on 32 x 32 photos of animals and vehicles. Here it looks "
+            "at larger photos than it has ever seen; nobody told it what is an object, yet its heads part one from the "
+            "background.",
+            pictures=[(out / PHOTOS, "Three photos, the mean attention of the shipped network, and each head's.")],
+            commands=f"dinotools attention photos --ckpt {SHIPPED} --out attention\n"
+            f"dinotools knn --ckpt {SHIPPED} --data cifar10 --download --resize-size 32 --crop-size 32",
         ),
         html.Section(
             "Go on",

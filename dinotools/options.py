@@ -197,6 +197,8 @@ def run_app(app: Callable[[], None], *, debug: bool) -> int:
     except Exception as error:
         if debug:
             raise
+        if not distributed.speaks(error):
+            return 1
         console.messages.print(
             f"[bold red]error:[/] {type(error).__name__}: {escape(str(error))}. Add --debug to see the traceback.",
             highlight=False,

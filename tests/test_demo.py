@@ -12,6 +12,11 @@ from PIL import Image
 from dinotools import demo
 from dinotools.configs.demo import DemoConfig
 from dinotools.configs.files import preset_file
+from dinotools.models import zoo
+from dinotools.models.export.safetensors_file import write_backbone
+from dinotools.models.vit import build_vit
+
+PICTURES = ("curves.png", "attention.png", "photos.png")
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +27,12 @@ def shown(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo") / "out"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo.files, "preset_file", lambda command, name: short)
+        if not (zoo.WEIGHTS / f"{zoo.SHIPPED}.safetensors").is_file():
+            stand_in = tmp_path_factory.mktemp("weights")
+            patch.setattr(zoo, "WEIGHTS", stand_in)
+            write_backbone(
+                stand_in / f"{zoo.SHIPPED}.safetensors", build_vit("vit_micro", 8, 32), {"arch": "vit_micro"}, half=True
+            )
         return out, demo.run(DemoConfig(out=out, workers=0))
 
 
@@ -37,14 +48,12 @@ def test_it_compares_the_teacher_with_its_own_random_start(shown):
 
 def test_pictures_and_page_are_there(shown):
     out, result = shown
-    for name in ("curves.png", "attention.png"):
+    for name in PICTURES:
         assert min(Image.open(out / name).size) > 200
     page = (out / "index.html").read_text()
     assert f"{result.rows[1]['k-NN top-1 %']:.2f}" in page
     embedded = re.findall(r"data:image/png;base64,([^\"]+)", page)
-    assert [base64.b64decode(data) for data in embedded] == [
-        (out / name).read_bytes() for name in ("curves.png", "attention.png")
-    ]
+    assert [base64.b64decode(data) for data in embedded] == [(out / name).read_bytes() for name in PICTURES]
     assert "http" not in page
 
 

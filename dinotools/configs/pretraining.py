@@ -34,7 +34,8 @@ class PretrainConfig(TrainingDataOptions, DistillationOptions, CropOptions, Laun
     )
     keep_every: Annotated[int, Opt("epochs between checkpoints that are kept; 0 keeps only the last", "Output")] = 20
     track: Annotated[
-        tuple[Literal["tensorboard", "wandb"], ...], Opt("where the log goes besides log.jsonl", "Output")
+        tuple[Literal["tensorboard", "wandb"], ...],
+        Opt("where the log goes besides log.jsonl: tensorboard, wandb", "Output"),
     ] = ()
     dry_run: Annotated[
         bool, Opt("print the resolved run, its parameters, memory and duration after 5 steps, and stop", "Output")

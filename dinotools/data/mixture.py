@@ -56,8 +56,10 @@ def split_names(spec: str) -> list[str]:
     """The parts that commas join; not those within braces, nor in the name of something that exists.
 
     Raises:
-        DinotoolsError: nothing stands before, between or after the commas.
+        DinotoolsError: the name is empty, or nothing stands before, between or after the commas.
     """
+    if not spec.strip():  # which as a path would be the current folder
+        raise DinotoolsError("is empty", "the name of a data set", "Give a folder, a list file, tar shards or a name.")
     if "," not in spec or _exists(spec):
         return [spec]
     parts, depth = [""], 0

@@ -47,9 +47,11 @@ def apply(crops: Tensor, table: list[list[float]]) -> Tensor:
     Returns:
         New crops of the same shape, type and device; those with an empty row are unchanged.
     """
+    steps = _steps(table)
+    if not steps:
+        return crops.clone()
     whole = not crops.is_floating_point()
     values = crops.to(torch.float32, copy=True)
-    steps = _steps(table)
     sizes = [len(members) for members in steps.values()]
     members = [member for group in steps.values() for member in group]
     all_rows = _send(torch.tensor([index for index, _ in members], dtype=torch.int64), crops.device)

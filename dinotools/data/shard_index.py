@@ -100,11 +100,14 @@ def _opened(path: str) -> tarfile.TarFile:
 def _members(archive: tarfile.TarFile, path: str, images: dict[str, tuple[int, int, int]]) -> Iterator[tarfile.TarInfo]:
     """The members of a tar file; then makes sure that it is whole, since tarfile takes damage for the end."""
     assert archive.fileobj is not None
+    size = Path(path).stat().st_size
     end, reason = b"", ""
     try:
         while (member := archive.next()) is not None:
             if archive.offset < member.offset_data:  # a size below zero would lead back, round and round
                 raise tarfile.ReadError("a member of less than no bytes")
+            if archive.offset > size:  # perhaps further away than any file can reach
+                raise tarfile.ReadError(f"{member.name} goes on beyond the end")
             archive.members = []  # type: ignore[attr-defined]  # else it keeps them all
             yield member
         archive.fileobj.seek(archive.offset)
@@ -113,7 +116,6 @@ def _members(archive: tarfile.TarFile, path: str, images: dict[str, tuple[int, i
             return
     except (tarfile.TarError, ValueError) as error:
         reason = f" ({error})"
-    size = Path(path).stat().st_size
     whole = sum(start + length <= size for _, start, length in images.values())
     how = "is damaged" if len(end) == tarfile.BLOCKSIZE else "is cut short"
     raise DinotoolsError(f"{how}; whole images before that: {whole:,}{reason}", path, AGAIN)

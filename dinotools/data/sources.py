@@ -218,7 +218,7 @@ def open_available_splits(
     for split, folder in folders.items():
         if folder is not None:
             found[split] = _open_given(folder, in_chans)
-        elif data is not None and (split == "train" or _is_split(data)):
+        elif data is not None and (split == "train" or is_split(data)):
             found[split] = open_images(data, split, download=download, in_chans=in_chans)
     if not found:
         raise DinotoolsError("no images to extract features of", "--data", "Give --data, --train or --val.")
@@ -228,7 +228,7 @@ def open_available_splits(
     return found
 
 
-def _is_split(data: str) -> bool:
+def is_split(data: str) -> bool:
     """Whether there are test images beside the training images."""
     return all(map(_one_is_split, split_names(data)))
 

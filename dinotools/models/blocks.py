@@ -72,11 +72,22 @@ class Attention(nn.Module):
         """(B, N, heads * d) -> (B, heads, N, d)."""
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
+    def _project(self, x: Tensor, which: int) -> Tensor:
+        """Queries (0), keys (1) or values (2) alone: (B, N, dim) -> (B, heads, N, d)."""
+        dim = x.shape[-1]
+        bias = None if self.qkv.bias is None else self.qkv.bias.split(dim)[which]
+        return self._split_heads(F.linear(x, self.qkv.weight.split(dim)[which], bias))
+
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, N, dim) to (B, N, dim)."""
         q, k, v = (self._split_heads(t) for t in self.qkv(x).chunk(3, dim=-1))
         out = F.scaled_dot_product_attention(q, k, v)
         return self.proj(out.transpose(1, 2).flatten(2))
+
+    def cls(self, x: Tensor) -> Tensor:
+        """What ``forward`` gives for [CLS] alone: (B, N, dim) -> (B, 1, dim)."""
+        q, k, v = self._project(x[:, :1], 0), self._project(x, 1), self._project(x, 2)
+        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
     def weights(self, x: Tensor) -> Tensor:
         """The full attention matrix: (B, N, dim) -> (B, heads, N, N), rows summing to 1."""
@@ -85,11 +96,7 @@ class Attention(nn.Module):
 
     def cls_weights(self, x: Tensor) -> Tensor:
         """The [CLS] query's row alone: (B, N, dim) -> (B, heads, N), in O(N) memory."""
-        dim = x.shape[-1]
-        q_weight, k_weight, _ = self.qkv.weight.split(dim)
-        q_bias, k_bias = (None, None) if self.qkv.bias is None else self.qkv.bias.split(dim)[:2]
-        q = self._split_heads(F.linear(x[:, :1], q_weight, q_bias))
-        k = self._split_heads(F.linear(x, k_weight, k_bias))
+        q, k = self._project(x[:, :1], 0), self._project(x, 1)
         return ((q @ k.transpose(-2, -1)) * self.scale).softmax(dim=-1).squeeze(2)
 
 
@@ -110,5 +117,12 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, N, dim) to (B, N, dim)."""
-        x = x + self.drop_path(self.ls1(self.attn(self.norm1(x))))
+        return self._mix(x, self.attn(self.norm1(x)))
+
+    def cls(self, x: Tensor) -> Tensor:
+        """What ``forward`` gives for [CLS] alone, which is all that the last block is asked for: -> (B, 1, dim)."""
+        return self._mix(x[:, :1], self.attn.cls(self.norm1(x)))
+
+    def _mix(self, x: Tensor, attended: Tensor) -> Tensor:
+        x = x + self.drop_path(self.ls1(attended))
         return x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))

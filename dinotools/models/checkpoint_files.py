@@ -112,19 +112,22 @@ def network_state(checkpoint: Mapping[str, Any], key: Key, where: object) -> tup
 
     Args:
         checkpoint: as ``read_checkpoint`` returns it.
-        key: the network wanted, where there are two; a file with one state dict has no choice to offer.
+        key: the network wanted, where there are two; a file with one state dict has no choice to offer, but is not
+            taken for a student if it says that it is a teacher.
         where: what an error names as the place.
 
     Returns:
-        Name -> tensor (``backbone.*`` and ``head.*`` in a training checkpoint), and the key: ``teacher``, ``student``
-        or ``state dict``.
+        Name -> tensor (``backbone.*`` and ``head.*`` in a training checkpoint), and the key: ``teacher``, ``student``,
+        or ``state dict`` if the file does not say which of them it is.
 
     Raises:
         DinotoolsError: the checkpoint holds no such network, or none at all.
     """
-    networks = [name for name in NETWORKS if _is_state_dict(checkpoint.get(name))]
-    if networks and key not in networks:
-        raise DinotoolsError(f"holds no {key}, only a {networks[0]}", where, f"Ask for the {networks[0]}.")
+    networks = networks_of(checkpoint)
+    single = said_model(checkpoint).get("key", STATE_DICT)
+    if key not in networks and (networks or (key, single) == ("student", "teacher")):
+        held = networks[0] if networks else single
+        raise DinotoolsError(f"holds no {key}, only a {held}", where, f"Ask for the {held}.")
     candidates = [checkpoint[key]] if networks else [checkpoint.get("state_dict"), checkpoint.get("model"), checkpoint]
     state = next((candidate for candidate in candidates if _is_state_dict(candidate)), None)
     if state is None:
@@ -133,7 +136,12 @@ def network_state(checkpoint: Mapping[str, Any], key: Key, where: object) -> tup
             where,
             "A checkpoint is a state dict, or has one under teacher, student, state_dict or model.",
         )
-    return _renamed(state, WRAPPERS, where), key if networks else STATE_DICT
+    return _renamed(state, WRAPPERS, where), key if networks else single
+
+
+def networks_of(checkpoint: Mapping[str, Any]) -> list[str]:
+    """Which of student and teacher a training checkpoint holds; none in a file of one state dict."""
+    return [name for name in NETWORKS if _is_state_dict(checkpoint.get(name))]
 
 
 def backbone_state(state: Mapping[str, Tensor], where: object) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -166,13 +174,14 @@ def said_arch(checkpoint: Mapping[str, Any]) -> str | None:
 def said_model(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """What our own files say of their backbone in ``model``, as far as it is of the right kind.
 
-    Any of arch, num_heads, in_chans, mean and std; the last two are lists of equally many numbers.
+    Any of arch, key, num_heads, in_chans, mean and std; the last two are lists of equally many numbers.
     """
     model = checkpoint.get("model")
     if not isinstance(model, Mapping):
         return {}
     kinds: dict[str, Any] = {
         "arch": str,
+        "key": str,
         "num_heads": int,
         "in_chans": int,
         "mean": (list, tuple),

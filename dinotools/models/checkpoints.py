@@ -22,6 +22,7 @@ from dinotools.models.checkpoint_files import (
     Key,
     backbone_state,
     network_state,
+    networks_of,
     read_checkpoint,
     said_arch,
     said_model,
@@ -150,12 +151,13 @@ def describe(ckpt: str, *, key: Key = "teacher", arch: str | None = None, downlo
         DinotoolsError: no weights can be found at all.
     """
     opened = _open(ckpt, key, download)
+    networks = networks_of(opened.checkpoint)
     described: dict[str, Any] = {
         "source": opened.source,
         "path": str(opened.path),
         "sha256": opened.sha256,
-        "kind": STATE_DICT if opened.key == STATE_DICT else "training checkpoint",
-        "keys": [] if opened.key == STATE_DICT else [str(name) for name in opened.checkpoint],
+        "kind": "training checkpoint" if networks else STATE_DICT,
+        "keys": [str(name) for name in opened.checkpoint] if networks else [],
         "epoch": opened.checkpoint.get("epoch") if isinstance(opened.checkpoint.get("epoch"), int) else None,
         "key": opened.key,
         "tensors": len(opened.tensors),
@@ -192,9 +194,8 @@ def locate(ckpt: str, *, download: bool = True) -> Path:
     if path.is_dir():
         found = next((path / name for name in (RUN_CHECKPOINT, BACKBONE_FILE) if (path / name).is_file()), None)
         if found is None:
-            raise DinotoolsError(
-                f"this directory holds no {RUN_CHECKPOINT}", path, "Give a run's directory, or a file."
-            )
+            what = f"this directory holds neither {RUN_CHECKPOINT} nor {BACKBONE_FILE}"
+            raise DinotoolsError(what, path, "Give a run's directory, or a file.")
         return found
     if not path.is_file():
         raise DinotoolsError(

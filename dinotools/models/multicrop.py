@@ -12,6 +12,11 @@ import torch
 from torch import Tensor, nn
 
 
+def runs_of_one_width(crops: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Consecutive crops of one width together, in their order."""
+    return [list(run) for _, run in groupby(crops, key=lambda crop: crop.shape[-1])]
+
+
 class MultiCropWrapper(nn.Module):
     """Runs the backbone once per run of equally wide crops and the head once over everything.
 
@@ -34,8 +39,7 @@ class MultiCropWrapper(nn.Module):
         """
         if isinstance(crops, Tensor):
             crops = [crops]
-        runs = [torch.cat(list(run)) for _, run in groupby(crops, key=lambda crop: crop.shape[-1])]
-        return torch.cat([self.backbone(run) for run in runs])
+        return torch.cat([self.backbone(torch.cat(run)) for run in runs_of_one_width(crops)])
 
     def forward(self, crops: Tensor | Sequence[Tensor]) -> Tensor:
         """Logits of all crops, ordered as their ``features``: (n_crops * B, out_dim)."""

@@ -7,6 +7,7 @@ official file ``vision_transformer.py``). LayerScale and registers are those of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import cast
 
@@ -143,7 +144,8 @@ class VisionTransformer(nn.Module):
         """The [CLS] feature: (B, C, H, W) -> (B, embed_dim)."""
         x = self.prepare_tokens(x)
         again = self.checkpoint_activations and self.training and torch.is_grad_enabled()
-        for block in self.blocks:
+        blocks: list[Callable[[Tensor], Tensor]] = [*self.blocks[:-1], cast(Block, self.blocks[-1]).cls]
+        for block in blocks:
             x = checkpoint(block, x, use_reentrant=False) if again else block(x)
         return self.norm(x[:, 0])
 

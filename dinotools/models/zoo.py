@@ -22,6 +22,7 @@ from dinotools.models.vit import SIZES, build_vit
 from dinotools.runtime.errors import DinotoolsError
 
 WEIGHTS = Path(__file__).parent / "weights"  # of the networks that ship with dinotools
+SHIPPED = "dino_micro_cifar10"
 RELEASES = "https://dl.fbaipublicfiles.com/dino"
 
 
@@ -80,7 +81,7 @@ def _released() -> Iterable[ReleasedNetwork]:
         url = _url(folder, "pretrain_full_checkpoint")
         note = "full training checkpoint"
         yield ReleasedNetwork(f"{name}_full", arch, patch_size, url, note=note)
-    yield ReleasedNetwork("dino_micro_cifar10", "vit_micro", 8, None, note="ships with dinotools, trained on CIFAR-10")
+    yield ReleasedNetwork(SHIPPED, "vit_micro", 8, None, note="ships with dinotools, trained on CIFAR-10")
 
 
 ZOO: dict[str, ReleasedNetwork] = {network.name: network for network in _released()}

@@ -12,7 +12,7 @@ from dinotools.runtime.device import Runtime
 
 
 def announcement(config: PretrainConfig, schedules: Schedules, n_images: int, runtime: Runtime) -> str:
-    """The effective numbers of a run: learning rate after scaling, images per step, warm-up in steps, and so on."""
+    """The effective numbers of a run, such as the scaled learning rate; a second line where colours are left out."""
     per_epoch = schedules.steps_per_epoch
     parts = [
         f"{network_name(config)}",
@@ -23,7 +23,7 @@ def announcement(config: PretrainConfig, schedules: Schedules, n_images: int, ru
         f"{crop_list(config)} px",
         f"{runtime.device} {runtime.precision}, {runtime.workers} reader(s)",
     ]
-    return " · ".join(parts)
+    return "\n".join([" · ".join(parts), *_skipped(config.in_chans)])
 
 
 def network_name(config: PretrainConfig) -> str:
@@ -34,6 +34,14 @@ def network_name(config: PretrainConfig) -> str:
 def crop_list(config: PretrainConfig) -> str:
     """The crops of an image, such as 2x224 + 8x96."""
     return " + ".join(f"{len(list(same))}x{size}" for size, same in groupby(config.crop_sizes))
+
+
+def _skipped(in_chans: int) -> tuple[str, ...]:
+    """What ``MultiCrop`` leaves out where channels are no colours."""
+    if in_chans == 3:
+        return ()
+    images = "one-channel" if in_chans == 1 else f"{in_chans}-channel"
+    return (f"{images} images: colour jitter, gray and solarize are skipped; boxes, flips and blur stay",)
 
 
 def _shared(config: PretrainConfig) -> str:

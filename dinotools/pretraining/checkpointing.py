@@ -7,6 +7,7 @@ function of the seed and the step, or of the seed, the epoch and the image.
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from dinotools.runtime import distributed
 from dinotools.runtime.console import warn
 from dinotools.runtime.errors import DinotoolsError, RunFailed
 from dinotools.runtime.run_directory import write_atomically
+from dinotools.runtime.run_log import LOG, STEPS, renumber
 
 LATEST = "checkpoint.pth"
 
@@ -65,17 +67,38 @@ def save(path: Path, state: TrainingState, config: PretrainConfig, n_images: int
         "config": as_document(config),
         "n_images": n_images,
     }
+    file = path
     try:
         write_atomically(path, lambda temporary: torch.save(content, temporary))
         if path.name == LATEST:
             description = model_description(config) | {"key": "teacher"}
-            write_backbone(path.with_name(BACKBONE_FILE), state.teacher.backbone, description)
+            file = path.with_name(BACKBONE_FILE)
+            write_backbone(file, state.teacher.backbone, description)
     except (OSError, RuntimeError) as error:  # torch says RuntimeError where its writer meets a full disk
+        free = shutil.disk_usage(path.parent).free / 2**20
+        why = getattr(error, "strerror", None) or "torch could not"
         raise RunFailed(
-            f"cannot be written ({error})",
-            path,
+            f"cannot be written ({why}; {free:,.0f} MiB are free there)",
+            file,
             "The earlier checkpoint, if there is one, is whole: free some space and repeat the command with --resume.",
         ) from error
+
+
+def found_by_all(path: Path) -> bool:
+    """Whether there is a checkpoint. The ranks meet here: some that restore it and others that do not would train on.
+
+    Raises:
+        DinotoolsError: only some of them see it.
+    """
+    found = path.is_file()
+    finders, ranks = int(distributed.sum_over_ranks(torch.tensor(int(found)))), distributed.world_size()
+    if finders not in (0, ranks):
+        raise DinotoolsError(
+            f"is there for {finders} of the {ranks} processes alone",
+            path,
+            "Give --out on a disk that all machines share.",
+        )
+    return found
 
 
 def restore(path: Path, state: TrainingState, config: PretrainConfig, n_images: int) -> None:
@@ -110,19 +133,39 @@ def restore(path: Path, state: TrainingState, config: PretrainConfig, n_images: 
         _load(content, state)
     except (RuntimeError, ValueError) as error:
         raise DinotoolsError(
-            f"does not fit these options ({listed})", path, "--override is for options that leave the networks alone."
+            f"does not fit these options ({listed})",
+            path,
+            "--override is for options that leave networks and optimizer alone.",
         ) from error
     if changed:
         warn(f"going on with other options: {listed}")
-        # schedules go by epochs: the run goes on from the same place in them
-        saved_epoch_images = content["config"].get("epoch_images", content["n_images"])
-        epochs_done = content["step"] / (saved_epoch_images // content["config"]["batch_size"])
-        state.step = round(epochs_done * steps_in_epoch(config, n_images))
+        _count_anew(path, state, config, n_images, content)
+
+
+def _count_anew(
+    path: Path, state: TrainingState, config: PretrainConfig, n_images: int, content: dict[str, Any]
+) -> None:
+    """Schedules go by epochs: where an epoch has another number of steps, the run goes on from the same place in them.
+
+    The lines of the logs are numbered anew, or those beyond the new step would be taken for work that was lost.
+    """
+    saved_epoch_images = content["config"].get("epoch_images", content["n_images"])
+    before, now = saved_epoch_images // content["config"]["batch_size"], steps_in_epoch(config, n_images)
+    if before == now:
+        return
+    state.step = round(content["step"] / before * now)
+    if distributed.is_main():
+        for name in (LOG, STEPS):
+            renumber(path.with_name(name), now / before)
+        save(path, state, config, n_images)  # so that this happens once
 
 
 def _load(content: dict[str, Any], state: TrainingState) -> None:
     state.student.load_state_dict(content["student"])
     state.teacher.load_state_dict(content["teacher"])
+    saved, groups = (o["param_groups"] for o in (content["optimizer"], state.optimizer.state_dict()))
+    if [group.keys() for group in saved] != [group.keys() for group in groups]:
+        raise ValueError("another optimizer")  # torch would take its state, and fail at the first step
     state.optimizer.load_state_dict(content["optimizer"])
     state.criterion.load_state_dict(content["dino_loss"])
     state.scaler.load_state_dict(content["fp16_scaler"])

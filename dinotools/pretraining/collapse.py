@@ -15,9 +15,8 @@ from dinotools.configs.pretraining import PretrainConfig
 
 Kind = Literal["uniform", "one dimension", "equal outputs"]
 
-# Shares of ln K. Digits with sharpening or centring off, and CIFAR-10 with sharpening off, fall below both after 110
-# to 210 steps. The healthy run that comes nearest, on digits, stays above 0.037 and 0.045; a fresh ViT-S has 0.08
-# and 0.06.
+# Shares of ln K. Digits and CIFAR-10 with sharpening or centring off fall below both after 70 to 210 steps. The healthy
+# run that comes nearest, on digits, stays above 0.037 and 0.045; a fresh ViT-S has 0.08 and 0.06.
 KL = 0.02  # how far a student that has caught up is from the teacher
 INFORMATION = 0.02  # what the teacher's output tells of its image
 OUTPUT_STD = 0.02  # of losses without distributions; see ``diagnostics.feature_std``

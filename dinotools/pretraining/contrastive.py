@@ -31,7 +31,14 @@ class InfoNCE(nn.Module):
         rows = torch.randn(queue_size, out_dim, generator=torch.Generator().manual_seed(0), device="cpu")
         self.register_buffer("queue", F.normalize(rows, dim=1))
 
-    def forward(self, student_output: Tensor, teacher_output: Tensor, epoch: int, update_center: bool = True) -> Tensor:
+    def forward(
+        self,
+        student_output: Tensor,
+        teacher_output: Tensor,
+        epoch: int,
+        update_center: bool = True,
+        first_crop: int = 0,
+    ) -> Tensor:
         """The loss, and then the teacher's outputs join the queue.
 
         With s_v the student's rows, t_i the teacher's, all of length 1, and n the rows of the queue::
@@ -42,10 +49,12 @@ class InfoNCE(nn.Module):
         which is softplus(logsumexp over n of (s_v . n / temp) - s_v . t_i / temp): each crop meets the queue once.
 
         Args:
-            student_output: (n_crops * B, D), crop after crop.
+            student_output: (crops * B, D), crop after crop.
             teacher_output: (2 * B, D), view after view.
             epoch: not used; every loss is called alike.
             update_center: whether the queue moves on; otherwise call ``update_center`` once the step is done.
+            first_crop: which crop the student's outputs begin with; those of some crops alone give their share of the
+                loss, and the shares add up to it.
 
         Returns:
             Scalar, float32 (float64 for float64 inputs).
@@ -53,11 +62,11 @@ class InfoNCE(nn.Module):
         student = _unit_rows(student_output)
         views = _unit_rows(teacher_output.detach()).unflatten(0, (N_GLOBAL, -1))
         negatives = (student @ self.queue.to(student.dtype).T / self.student_temp).logsumexp(dim=-1)
-        negatives, crops = negatives.unflatten(0, (self.n_crops, -1)), student.unflatten(0, (self.n_crops, -1))
+        negatives, crops = (x.unflatten(0, (-1, views.shape[1])) for x in (negatives, student))
         positives = (crops * views[:, None]).sum(dim=-1) / self.student_temp
-        terms = F.softplus(negatives - positives)  # (2, n_crops, B)
-        same = torch.eye(N_GLOBAL, self.n_crops, dtype=torch.bool, device=terms.device)[:, :, None]
-        total = terms.masked_fill(same, 0).sum()
+        terms = F.softplus(negatives - positives)  # (2, crops, B)
+        same = torch.eye(N_GLOBAL, self.n_crops, dtype=torch.bool, device=terms.device)[:, first_crop:]
+        total = terms.masked_fill(same[:, : len(crops), None], 0).sum()
         if update_center:
             self.update_center(teacher_output)
         return total / (N_GLOBAL * (self.n_crops - 1) * crops.shape[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import time
 from datetime import timedelta
@@ -37,7 +38,7 @@ def probe(config: PretrainConfig, runtime: Runtime, images: ImageSource) -> Resu
         say(announcement(config, schedules, len(images), runtime))
     state = build_state(config, runtime)
     seconds, waits = _timed_steps(config, runtime, images, state, schedules)
-    duration = statistics.median(seconds) * schedules.steps
+    duration, rate = statistics.median(seconds) * schedules.steps, config.batch_size / statistics.median(seconds)
     peak = peak_memory_mb()
     found = {
         "parameters of the backbone": f"{_count(state.teacher.backbone):,}",
@@ -46,7 +47,7 @@ def probe(config: PretrainConfig, runtime: Runtime, images: ImageSource) -> Resu
         "peak memory (MiB)": ", ".join(f"{name} {size:,.0f}" for name, size in peak.items()),
         "steps": f"{schedules.steps:,}",
         "seconds a step": f"{statistics.median(seconds):.3g}",
-        "images per second": f"{config.batch_size / statistics.median(seconds):,.0f}",
+        "images per second": f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}",
         "waiting for images": f"{100 * sum(waits) / sum(seconds):.0f} %",
         "duration of the run": str(timedelta(seconds=round(duration))),
     }
@@ -63,7 +64,8 @@ def probe(config: PretrainConfig, runtime: Runtime, images: ImageSource) -> Resu
         },
         details=runtime.describe(),
         notes=(
-            f"Of {STEPS} steps, the last {STEPS - WARM_UP} were timed; nothing was written. The options:",
+            f"Timed were {len(seconds)} of the first {min(STEPS, schedules.steps)} steps; nothing was written. "
+            "The options:",
             files.dump(config).rstrip(),
         ),
     )
@@ -73,6 +75,7 @@ def _timed_steps(
     config: PretrainConfig, runtime: Runtime, images: ImageSource, state: TrainingState, schedules: Schedules
 ) -> tuple[list[float], list[float]]:
     """Seconds that each step after the warm-up took in all, and those it waited for its images."""
+    config = dataclasses.replace(config, freeze_last_layer=0)  # later it has moments as well, which take their memory
     seconds, waits = [], []
     begun = time.monotonic()
     loader = training_loader(config, runtime, images, start=0)

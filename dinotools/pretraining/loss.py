@@ -81,9 +81,9 @@ class CenteredLoss(nn.Module):
 class DINOLoss(CenteredLoss):
     """Cross-entropy of every (teacher view, other student crop) pair, and the running centre of the teacher.
 
-    After each call ``statistics`` has ``teacher_entropy``, the mean entropy of the teacher's distributions in nats;
-    ``mean_entropy``, the entropy of their mean; and ``kl``, the mean divergence of the pairs, which is the rest of the
-    loss. All are over the batch of this rank.
+    After each call ``statistics`` has ``teacher_entropy``, the mean entropy of the teacher's distributions in nats, and
+    ``mean_entropy``, the entropy of their mean, over the batch of this rank. What the loss has beyond the first is the
+    mean divergence of the pairs.
 
     Args:
         out_dim: number of prototypes K.
@@ -120,7 +120,14 @@ class DINOLoss(CenteredLoss):
             warmup_teacher_temp, teacher_temp, warmup_teacher_temp_epochs, epochs
         )
 
-    def forward(self, student_output: Tensor, teacher_output: Tensor, epoch: int, update_center: bool = True) -> Tensor:
+    def forward(
+        self,
+        student_output: Tensor,
+        teacher_output: Tensor,
+        epoch: int,
+        update_center: bool = True,
+        first_crop: int = 0,
+    ) -> Tensor:
         """The loss, and one update of the centre (after its use).
 
         With q_i the teacher's distribution for view i and s_v the student's logits for crop v over student_temp::
@@ -129,10 +136,12 @@ class DINOLoss(CenteredLoss):
             loss = total / number of pairs
 
         Args:
-            student_output: logits (n_crops * B, K), crop after crop.
+            student_output: logits (crops * B, K), crop after crop.
             teacher_output: logits (2 * B, K), view after view.
             epoch: counted from 0; picks the teacher's temperature.
             update_center: whether the centre moves; otherwise call ``update_center`` once the step is done.
+            first_crop: which crop the student's outputs begin with; those of some crops alone give their share of the
+                loss, and the shares add up to it.
 
         Returns:
             Scalar, float32 (float64 for float64 inputs); half-precision logits are widened first.
@@ -140,17 +149,15 @@ class DINOLoss(CenteredLoss):
         teacher = teacher_output.detach().unflatten(0, (N_GLOBAL, -1))
         temp = float(self.teacher_temps[epoch])
         loss, entropy, mean = MultiCropCrossEntropy.apply(
-            student_output.unflatten(0, (self.n_crops, -1)),
+            student_output.unflatten(0, (-1, teacher.shape[1])),
             teacher,
             self._offset(teacher, temp),
             self.student_temp,
             temp,
+            first_crop,
+            self.n_crops,
         )
-        self.statistics = {
-            "teacher_entropy": entropy,
-            "mean_entropy": torch.special.entr(mean).sum(),
-            "kl": loss.detach() - entropy,
-        }
+        self.statistics = {"teacher_entropy": entropy, "mean_entropy": torch.special.entr(mean).sum()}
         if update_center:
             self.update_center(teacher_output)
         return loss
@@ -189,14 +196,23 @@ class NormalizedMSE(CenteredLoss):
         super().__init__(out_dim, n_crops, center_momentum)
         self.centering = centering
 
-    def forward(self, student_output: Tensor, teacher_output: Tensor, epoch: int, update_center: bool = True) -> Tensor:
+    def forward(
+        self,
+        student_output: Tensor,
+        teacher_output: Tensor,
+        epoch: int,
+        update_center: bool = True,
+        first_crop: int = 0,
+    ) -> Tensor:
         """Mean over all pairs and the batch of ||s_v - t_i||^2 = 2 - 2 s_v . t_i; the centre moves after its use.
 
         Args:
-            student_output: (n_crops * B, K), crop after crop.
+            student_output: (crops * B, K), crop after crop.
             teacher_output: (2 * B, K), view after view.
             epoch: not used; every loss is called alike.
             update_center: whether the centre moves; otherwise call ``update_center`` once the step is done.
+            first_crop: which crop the student's outputs begin with; those of some crops alone give their share of the
+                loss, and the shares add up to it.
 
         Returns:
             Scalar, float32 (float64 for float64 inputs).
@@ -205,12 +221,14 @@ class NormalizedMSE(CenteredLoss):
         teacher = teacher_output.detach().to(student.dtype)
         if self.centering == "center":
             teacher = teacher - self.center
-        crops = F.normalize(student, dim=-1).unflatten(0, (self.n_crops, -1))
         views = F.normalize(teacher, dim=-1).unflatten(0, (N_GLOBAL, -1))
-        similar = (crops[:N_GLOBAL] * views.flip(0)).sum() + (crops[N_GLOBAL:].sum(dim=0) * views.sum(dim=0)).sum()
+        crops = F.normalize(student, dim=-1).unflatten(0, (-1, views.shape[1]))
+        other = views.flip(0)[first_crop : first_crop + len(crops)]  # one for each global crop, both views for a local
+        similar = (crops[: len(other)] * other).sum() + (crops[len(other) :].sum(dim=0) * views.sum(dim=0)).sum()
+        pairs = N_GLOBAL * len(crops) - len(other)
         if update_center:
             self.update_center(teacher_output)
-        return 2 - 2 * similar / (N_GLOBAL * (self.n_crops - 1) * crops.shape[1])
+        return 2 * (pairs - similar / views.shape[1]) / (N_GLOBAL * (self.n_crops - 1))
 
 
 def _at_least_float32(x: Tensor) -> torch.dtype:

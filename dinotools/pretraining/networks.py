@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -53,12 +54,14 @@ def _parallel(student: MultiCropWrapper, runtime: Runtime) -> nn.Module:
     """The student as it is run: among several ranks, backward passes end with the mean of their gradients."""
     if distributed.world_size() == 1:
         return student
-    return DistributedDataParallel(
-        student,
-        device_ids=[runtime.device.index] if runtime.device.type == "cuda" else None,
-        broadcast_buffers=False,  # synchronised norms have the same statistics anyway
-        gradient_as_bucket_view=True,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)  # torch 2.6 does not know its new name
+        return DistributedDataParallel(
+            student,
+            device_ids=[runtime.device.index] if runtime.device.type == "cuda" else None,
+            broadcast_buffers=False,  # synchronised norms have the same statistics anyway
+            gradient_as_bucket_view=True,
+        )
 
 
 def build_networks(config: PretrainConfig) -> tuple[MultiCropWrapper, MultiCropWrapper]:
@@ -122,7 +125,8 @@ def _build(config: PretrainConfig, *, of_student: bool) -> MultiCropWrapper:
 
 def _load_weights(student: MultiCropWrapper, ckpt: str) -> None:
     path = locate(ckpt)
-    tensors, key = network_state(read_checkpoint(path), "student", path)
-    if key != "student":
+    content = read_checkpoint(path)
+    if "student" not in content:
         raise DinotoolsError("has no student", path, "--init-from wants a training checkpoint, with backbone and head.")
+    tensors, _ = network_state(content, "student", path)
     load_strictly(student, tensors, "a student with these options", path)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from dinotools.configs.crops import N_GLOBAL
@@ -21,7 +22,7 @@ from dinotools.configs.distillation import TeacherName
 from dinotools.configs.pretraining import PretrainConfig
 from dinotools.data.training import CropBatch, finish
 from dinotools.data.transforms import normalize
-from dinotools.models.multicrop import MultiCropWrapper
+from dinotools.models.multicrop import MultiCropWrapper, runs_of_one_width
 from dinotools.models.zoo import normalization_of
 from dinotools.pretraining import optimizers, teacher
 from dinotools.pretraining.diagnostics import Diagnostics, feature_std
@@ -30,7 +31,7 @@ from dinotools.runtime import distributed
 from dinotools.runtime.device import Runtime
 
 NOT_FINITE_REMEDY = (
-    "The last checkpoint is sound: start anew from it with --init-from and a new --out, with a lower --lr, a smaller "
+    "The last checkpoint, if there is one, is sound: start anew from it with --init-from and a new --out, with a lower --lr, a smaller "
     "--clip-grad, or --precision bf16 or fp32."
 )
 
@@ -41,9 +42,14 @@ class Criterion(Protocol):
     statistics: dict[str, Tensor]
 
     def __call__(
-        self, student_output: Tensor, teacher_output: Tensor, epoch: int, update_center: bool = True
+        self,
+        student_output: Tensor,
+        teacher_output: Tensor,
+        epoch: int,
+        update_center: bool = True,
+        first_crop: int = 0,
     ) -> Tensor:
-        """The loss, a scalar."""
+        """The loss, a scalar, or the share of it that these crops of the student have."""
 
     def update_center(self, teacher_output: Tensor) -> None:
         """Learns from the teacher's outputs of the whole step."""
@@ -177,31 +183,50 @@ def _forward_backward(
     accumulate: int,
     autocast: Callable[[], AbstractContextManager[object]],
 ) -> dict[str, Tensor]:
-    """Leaves the gradients of the mean loss in the student; every part sees the same centre, which then moves once."""
+    """Leaves the gradients of the mean loss in the student; every part sees the same centre, which then moves once.
+
+    Crops of one size go back through the student before those of the next go forward: the loss is a sum over crops,
+    and only the activations of one size have to be kept.
+    """
     state.optimizer.zero_grad(set_to_none=True)
     seen: list[dict[str, Tensor]] = []
     means: list[Tensor] = []
     parts = list(zip(*(crop.chunk(accumulate) for crop in crops), strict=True))
     for part in parts:
-        with _gradients_meet(state, part is parts[-1]):
-            with autocast():  # the teacher sees the global crops, the student all
-                with torch.no_grad():
-                    features = state.teacher.features(part[:N_GLOBAL])
-                    teacher_output = state.teacher.head(features)
-                student_output = (state.parallel or state.student)(part)
-            loss = state.criterion(student_output, teacher_output, epoch, update_center=False)
-            del student_output  # the loss keeps what it needs of it
-            state.scaler.scale(loss / accumulate).backward()
-        seen.append({"loss": loss.detach(), "feature_std": feature_std(features), **state.criterion.statistics})
-        if "kl" not in seen[-1]:
+        with torch.no_grad(), autocast():  # the teacher sees the global crops, the student all
+            features = state.teacher.features(part[:N_GLOBAL])
+            teacher_output = state.teacher.head(features)
+        first_crop, shares = 0, []
+        runs = _runs(state.student, part)
+        for run in runs:
+            with _gradients_meet(state, part is parts[-1] and run is runs[-1]):
+                with autocast():
+                    student_output = (state.parallel or state.student)(run)
+                share = state.criterion(student_output, teacher_output, epoch, False, first_crop)
+                del student_output  # the loss keeps what it needs of it
+                state.scaler.scale(share / accumulate).backward()
+            first_crop += len(run)
+            shares.append(share.detach())
+        loss = torch.stack(shares).sum()
+        seen.append({"loss": loss, "feature_std": feature_std(features), **state.criterion.statistics})
+        if "teacher_entropy" in seen[-1]:
+            seen[-1]["kl"] = loss - seen[-1]["teacher_entropy"]
+        else:
             seen[-1]["output_std"] = feature_std(teacher_output)
         means.append(teacher_output if accumulate == 1 else _mean(teacher_output))
     state.criterion.update_center(torch.cat(means))
     return {name: torch.stack([values[name] for values in seen]).mean() for name in seen[0]}
 
 
+def _runs(student: MultiCropWrapper, crops: Sequence[Tensor]) -> list[list[Tensor]]:
+    """The crops that go through the student together: all, if its head has batch norms, which look at all of them."""
+    if any(isinstance(module, _BatchNorm) for module in student.head.modules()):
+        return [list(crops)]
+    return runs_of_one_width(crops)
+
+
 def _gradients_meet(state: TrainingState, last: bool) -> AbstractContextManager[object]:
-    """Ranks add up their gradients in the backward pass of the last part alone."""
+    """Ranks add up their gradients in the last backward pass alone."""
     if last or not isinstance(state.parallel, DistributedDataParallel):
         return nullcontext()
     return state.parallel.no_sync()

@@ -13,12 +13,15 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Sequence
+from shlex import quote
+
+import torch
 
 from dinotools.configs import files
 from dinotools.configs.pretraining import PretrainConfig
 from dinotools.data.images import BadImages
 from dinotools.data.mixture import part_sizes, split_names
-from dinotools.data.sources import ImageSource, open_images, open_labelled_splits
+from dinotools.data.sources import ImageSource, is_split, open_images, open_labelled_splits
 from dinotools.data.transforms import EvalTransform
 from dinotools.evaluation.knn import check_neighbours
 from dinotools.models.checkpoint_files import BACKBONE_FILE
@@ -35,7 +38,7 @@ from dinotools.pretraining.watch import Watch
 from dinotools.runtime import device, distributed, run_directory
 from dinotools.runtime.console import say
 from dinotools.runtime.device import Runtime
-from dinotools.runtime.errors import DinotoolsError
+from dinotools.runtime.errors import DinotoolsError, RunFailed
 from dinotools.runtime.interruption import Interruption
 from dinotools.runtime.progress import Progress, timed
 from dinotools.runtime.results import Result
@@ -48,7 +51,7 @@ def run(config: PretrainConfig) -> Result:
 
     Raises:
         DinotoolsError: options, data or checkpoint cannot be used.
-        RunFailed: the loss is not finite, or the teacher collapsed and --on-collapse is stop.
+        RunFailed: the loss is not finite, the teacher collapsed and --on-collapse is stop, or memory ran out.
         Interrupted: a signal asked for it; everything is saved.
     """
     check_config(config)
@@ -57,23 +60,35 @@ def run(config: PretrainConfig) -> Result:
     check_images(config, part_sizes(images))
     splits = _knn_splits(config)
     with distributed.joined(runtime.device):
-        if config.dry_run:
-            return dry_run.probe(config, runtime, images)
-        return _run(config, runtime, images, splits)
+        try:
+            return dry_run.probe(config, runtime, images) if config.dry_run else _run(config, runtime, images, splits)
+        except torch.OutOfMemoryError as error:
+            remedy = "Add --accumulate 2 or --checkpoint-activations, or take a smaller --batch-size or more --gpus."
+            raise RunFailed("has not enough memory for a step", runtime.device, remedy) from error
+        except RuntimeError as error:
+            if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                raise
+            remedy = "Leave it out; --debug shows what the compiler said."  # often a thousand lines
+            raise RunFailed(
+                f"torch could not compile the networks ({type(error).__name__})", "--compile", remedy
+            ) from error
 
 
 def _run(config: PretrainConfig, runtime: Runtime, images: ImageSource, splits: Sequence[ImageSource]) -> Result:
     schedules = Schedules.of(config, steps_in_epoch(config, len(images)))
     resuming = config.resume and (config.out / run_directory.OPTIONS).is_file()
     latest = config.out / checkpointing.LATEST
-    restoring = resuming and latest.is_file()  # or it was killed before its first checkpoint
+    # or it was killed before its first checkpoint; and nobody clears the directory before all have looked
+    restoring = checkpointing.found_by_all(latest) and resuming
     # a checkpoint has all weights: the file that the run was initialised from may be gone
     state = build_state(dataclasses.replace(config, init_from=None) if restoring else config, runtime)
-    distributed.barrier()  # all have looked at the directory
     if not resuming and distributed.is_main():
         claim_out(config)
+    distributed.barrier()  # or others would read the logs of a run that is being replaced
     if restoring:
         checkpointing.restore(latest, state, config, len(images))
+        if config.override and distributed.is_main():
+            run_directory.write_options(config.out, files.dump(config))
     if distributed.is_main():
         if restoring:
             say(f"going on from {latest}, step {state.step:,}")
@@ -167,7 +182,10 @@ def result_of(config: PretrainConfig, runtime: Runtime, n_images: int, bad: BadI
     """The last line of the log, and the k-NN curve where there is one."""
     records = read_log(config.out / LOG)
     curve = {name: [(r["epoch"], r[name]) for r in records if name in r] for name in ("knn_teacher", "knn_student")}
-    last = records[-1]
+    # a run that was finished before may have lost its log, and machines without a common disk have none
+    last = (
+        records[-1] if records else {"epoch": config.epochs, "step": config.epochs * steps_in_epoch(config, n_images)}
+    )
     shown = {"epochs": last["epoch"], "steps": last["step"], "loss": last.get("train_loss")}
     shown |= {f"k-NN {name[4:]} %": points[-1][1] for name, points in curve.items() if points}
     return Result(
@@ -178,7 +196,7 @@ def result_of(config: PretrainConfig, runtime: Runtime, n_images: int, bad: BadI
         notes=(
             f"Teacher: {config.out / BACKBONE_FILE}",
             f"Measure it: {knn_command(config)}",
-            f"Look at the run: dinotools report {config.out}",
+            f"Look at the run: dinotools report {quote(str(config.out))}",
         ),
     )
 
@@ -187,4 +205,6 @@ def knn_command(config: PretrainConfig) -> str:
     """The command that measures the run's teacher at the size it was trained for."""
     used = knn_transform(config)
     flags = "" if used == EvalTransform() else f" --resize-size {used.resize_size} --crop-size {used.crop_size}"
-    return f"dinotools knn --ckpt {config.out} --data {config.knn_data or config.data}{flags}"
+    data = config.knn_data or config.data
+    where = f"--data {quote(data)}" if is_split(data) else "--train DIR --val DIR"
+    return f"dinotools knn --ckpt {quote(str(config.out))} {where}{flags}"

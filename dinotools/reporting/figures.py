@@ -1,4 +1,4 @@
-"""Pictures: curves, attention montages and scatters, as matplotlib figures."""
+"""Pictures: attention montages, scatters and heat maps, as matplotlib figures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
 
 from dinotools.reporting.overlay import heat
 from dinotools.reporting.palette import marks
@@ -22,29 +21,6 @@ HEAT_RANGE = 10  # percent points that the colours of a heat map spread over, at
 MARKERS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "cross": "P"}  # by palette.SHAPES
 LEGEND_CLASSES = 40  # more names than that are no help
 MAX_ASPECT = 3  # height over width of a row of pictures, or width over height
-
-
-def curves(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], x_label: str) -> Figure:
-    """Line plots side by side.
-
-    Args:
-        panels: title (the quantity and its unit) -> name of a curve -> points (x, y).
-        x_label: what x counts.
-    """
-    figure = Figure(figsize=(5.2 * len(panels), 3.4), layout="constrained")
-    for axes, (title, lines) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels.items(), strict=True):
-        for colour, (name, points) in zip(COLOURS, lines.items(), strict=False):
-            x, y = zip(*points, strict=True)
-            axes.plot(x, y, color=colour, linewidth=1.8, label=name, marker="o" if len(x) < 30 else None, markersize=3)
-        axes.set_title(title, loc="left", fontsize=10, color=INK)
-        axes.set_xlabel(x_label, fontsize=9, color=INK)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.tick_params(labelsize=8, colors=INK)
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-        if len(lines) > 1:
-            axes.legend(fontsize=8, frameon=False)
-    return figure
 
 
 def attention_montage(images: Sequence[np.ndarray], maps: Sequence[np.ndarray]) -> Figure:

@@ -7,7 +7,7 @@ already. Rank and number come from the environment, as every launcher of torch s
 from __future__ import annotations
 
 import os
-import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PATIENCE = timedelta(hours=12)  # a rank may wait so long for a slower one that still extracts
+AFTER_YOU = 15.0  # seconds in which the first rank meets and tells the error that another has met
 LAUNCHER = "DINOTOOLS_LAUNCHER"  # set in ranks that --gpus started: their launcher reports one that was killed
 
 
@@ -49,12 +50,17 @@ def local_world_size() -> int:
 
 
 def speaks(error: Exception) -> bool:
-    """Whether an error of this process is news: before the ranks meet, all of them fail alike."""
+    """Whether an error of this process is news.
+
+    Most errors are met by all ranks alike, sooner or later: the first rank tells of it and ends, whereupon the launcher
+    ends the others. One that is still there after a while is alone with its error.
+    """
     if isinstance(error, PeerStopped) and LAUNCHER in os.environ:
         return False  # the one that stopped has said why, or the launcher does
-    dist = sys.modules.get("torch.distributed")
-    met = dist is not None and dist.is_initialized() and not isinstance(error, Interrupted)
-    return is_main() or met
+    if is_main() or isinstance(error, Interrupted):
+        return is_main()
+    time.sleep(AFTER_YOU)
+    return True
 
 
 @contextmanager
@@ -77,7 +83,7 @@ def joined(device: torch.device | str = "cpu") -> Iterator[None]:
     except Interrupted:  # in order: all ranks leave at the same step
         dist.destroy_process_group()
         raise
-    dist.destroy_process_group()  # not after an error: the process ends with it, and speaks() asks who failed
+    dist.destroy_process_group()  # not after an error: it would wait for ranks that go on, and the process ends anyway
 
 
 @contextmanager

@@ -38,6 +38,11 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
     write_atomically(path, lambda p: p.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8"))
 
 
+def write_options(directory: Path, options: str) -> None:
+    """Writes the text of a run's config.toml, which also marks the directory as ours."""
+    write_atomically(directory / OPTIONS, lambda path: path.write_text(options, encoding="utf-8"))
+
+
 def check_writable(path: Path, option: str) -> None:
     """Makes the folder of an output file, so that hours of work do not end where it cannot be written.
 
@@ -82,7 +87,7 @@ def claim(
                 raise DinotoolsError("the output directory is not empty", directory, remedy)
             _check_replaceable(directory, inputs)
             shutil.rmtree(directory)
-        write_atomically(directory / OPTIONS, lambda path: path.write_text(options, encoding="utf-8"))
+        write_options(directory, options)
     except OSError as error:
         raise DinotoolsError(f"cannot be written ({error.strerror})", directory, "Choose another --out.") from error
 

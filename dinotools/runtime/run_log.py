@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from dinotools.runtime.errors import RunFailed
 from dinotools.runtime.run_directory import write_atomically
 
 LOG = "log.jsonl"
@@ -25,7 +26,7 @@ class Log:
         kept = "".join(_line(record) for record in read_log(path) if record["step"] <= last_step)
         write_atomically(path, lambda temporary: temporary.write_text(kept, encoding="utf-8"))
         self.path = path
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("ab", buffering=0)
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -33,9 +34,16 @@ class Log:
         return read_log(self.path)
 
     def write(self, record: dict[str, Any]) -> None:
-        """Appends one record, at once out of this process's hands."""
-        self._file.write(_line(record))
-        self._file.flush()
+        """Appends one record, at once out of this process's hands.
+
+        Raises:
+            RunFailed: the disk is full.
+        """
+        try:
+            self._file.write(_line(record).encode())
+        except OSError as error:
+            remedy = "What was saved is intact: free some space and repeat the command with --resume."
+            raise RunFailed(f"cannot be written ({error.strerror})", self.path, remedy) from error
 
     def close(self) -> None:
         """Closes the file."""
@@ -51,6 +59,12 @@ def read_log(path: Path) -> list[dict[str, Any]]:
             if isinstance(record, dict) and "step" in record:
                 records.append(record)
     return records
+
+
+def renumber(path: Path, factor: float) -> None:
+    """Multiplies the steps of a log, rounded: the run goes on with steps of another size."""
+    lines = [_line(record | {"step": round(record["step"] * factor)}) for record in read_log(path)]
+    write_atomically(path, lambda temporary: temporary.write_text("".join(lines), encoding="utf-8"))
 
 
 def _line(record: dict[str, Any]) -> str:

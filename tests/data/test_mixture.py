@@ -61,6 +61,14 @@ def test_a_comma_too_many(spec):
         open_images(spec, "train")
 
 
+@pytest.mark.parametrize("spec", ["", " "])
+def test_no_name_is_not_the_current_folder(spec, tmp_path, monkeypatch):
+    folder(tmp_path, "1.png")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DinotoolsError, match="is empty"):
+        open_images(spec, "train")
+
+
 def test_a_part_that_is_not_there_is_named(tmp_path):
     folder(tmp_path / "x", "1.png")
     with pytest.raises(DinotoolsError) as caught:

@@ -114,6 +114,9 @@ def test_crops_with_an_empty_row_are_unchanged():
     after = photometric.apply(crops, table({}, everything, {}))
     assert torch.equal(crops, before)
     assert torch.equal(after[[0, 2]], before[[0, 2]])
+    none = photometric.apply(crops, table({}, {}, {}))
+    assert torch.equal(none, before)
+    assert none.data_ptr() != crops.data_ptr()
     assert not torch.equal(after[1], before[1])
 
 

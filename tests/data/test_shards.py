@@ -235,6 +235,15 @@ def test_a_size_below_zero_does_not_go_round_for_ever(tmp_path):
         open_shards(str(path))
 
 
+def test_a_size_beyond_any_file_is_one_beyond_the_end(tmp_path):
+    path = write(tmp_path / "0.tar", ("1.png", picture(1)))
+    huge = member("2.png")
+    huge.size = 2**60
+    path.write_bytes(path.read_bytes()[:1024] + huge.tobuf(tarfile.GNU_FORMAT))
+    with pytest.raises(DinotoolsError, match=r"is cut short; whole images before that: 1 \(2\.png goes on"):
+        open_shards(str(path))
+
+
 def test_an_unreadable_image_has_its_name(tmp_path):
     path = write(tmp_path / "0.tar", ("1.png", picture(1)[:30]), ("2.png", b""), ("3.png", picture(3)))
     source = open_shards(str(path))

@@ -34,6 +34,7 @@ def test_a_file_needs_no_further_option(network, tmp_path, wrap):
     assert set(load_file(path)) == set(network.state_dict())
     loaded = load_backbone(str(path))
     assert (loaded.arch, loaded.patch_size, loaded.img_size, loaded.dropped) == ("vit_micro", 8, 32, ())
+    assert loaded.key == describe(str(path))["key"] == "teacher"
     images = official.normal(1, (2, 3, 40, 32))
     assert torch.equal(loaded.model(images), network(images))
 
@@ -56,16 +57,31 @@ def test_half_precision_is_widened_when_loaded(network, tmp_path):
     assert next(network.parameters()).dtype == torch.float32  # what was written is left as it was
 
 
+def test_others_may_read_it_as_any_new_file(network, tmp_path):
+    (tmp_path / "any").touch()
+    write_backbone(tmp_path / "a.safetensors", network, DESCRIPTION)
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
+def test_a_teacher_is_not_taken_for_a_student(network, tmp_path):
+    for role in ("teacher", "student"):
+        write_backbone(tmp_path / f"{role}.safetensors", network, DESCRIPTION | {"key": role})
+    with pytest.raises(DinotoolsError, match="holds no student, only a teacher"):
+        load_backbone(str(tmp_path / "teacher.safetensors"), key="student")
+    for asked in ("teacher", "student"):  # nobody asks for a teacher: it is the default
+        assert load_backbone(str(tmp_path / "student.safetensors"), key=asked).key == "student"
+
+
 def test_a_save_that_fails_keeps_the_file_before(network, tmp_path, monkeypatch):
     path = tmp_path / "backbone.safetensors"
     write_backbone(path, network, DESCRIPTION)
     before = path.read_bytes()
 
-    def full_disk(tensors, temporary, metadata):
+    def full_disk(temporary, tensors, texts):
         temporary.write_bytes(b"half of it")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(safetensors_file, "save_file", full_disk)
+    monkeypatch.setattr(safetensors_file, "write_tensors", full_disk)
     with pytest.raises(OSError, match="No space"):
         write_backbone(path, network, DESCRIPTION)
     assert path.read_bytes() == before

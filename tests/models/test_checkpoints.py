@@ -263,7 +263,7 @@ def test_a_name_that_is_nothing(tmp_path, monkeypatch, wrong, near):
 
 
 def test_a_directory_without_a_checkpoint(tmp_path):
-    with pytest.raises(DinotoolsError, match=r"holds no checkpoint\.pth"):
+    with pytest.raises(DinotoolsError, match=r"holds neither checkpoint\.pth nor backbone\.safetensors"):
         locate(str(tmp_path))
 
 

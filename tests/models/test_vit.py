@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -333,3 +334,17 @@ def test_nothing_is_computed_again_without_gradients(monkeypatch, training):
     monkeypatch.setattr("dinotools.models.vit.checkpoint", None)
     vit = build_vit("vit_micro", 8, 16, checkpoint_activations=True).train(training)
     assert vit(torch.zeros(1, 3, 16, 16)).shape == (1, 128)
+
+
+@pytest.mark.parametrize("qkv_bias", [True, False])
+def test_the_feature_and_its_gradients_are_those_of_a_last_block_of_all_tokens(qkv_bias):
+    model = VisionTransformer(32, 8, embed_dim=24, depth=3, num_heads=3, qkv_bias=qkv_bias, drop_path_rate=0.5).double()
+    images = official.normal(1, (6, 3, 32, 40)).double()
+
+    def gradients(feature: Callable[[torch.Tensor], torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        torch.manual_seed(0)  # the same samples lose their branches
+        return torch.autograd.grad(feature(images).square().sum(), list(model.parameters()))
+
+    expected = gradients(lambda x: model.get_intermediate_layers(x)[0][:, 0])
+    assert any(torch.count_nonzero(gradient) for gradient in expected)
+    torch.testing.assert_close(gradients(model), expected)

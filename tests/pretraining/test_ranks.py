@@ -63,6 +63,14 @@ def test_two_ranks_are_one_process(tmp_path, options):
     assert_equal_runs(tmp_path / "one", tmp_path / "two", 1e-5)
 
 
+def test_an_error_that_the_ranks_meet_together_is_said_once(tmp_path):
+    words = ("--gpus", 2, "--epochs", 1)
+    assert pretrain(tmp_path / "run", *words).returncode == 0
+    other = pretrain(tmp_path / "run", *words, "--resume", "--lr", 0.001)
+    assert other.returncode == 2
+    assert other.stderr.count("error:") == 1 and "lr was" in other.stderr and "Warning" not in other.stderr
+
+
 def test_accumulating_is_the_whole_batch(tmp_path):
     for out, parts in (("one", 1), ("two", 4)):
         config = tmp_path / f"{out}.toml"

@@ -1,5 +1,6 @@
 """Six training steps, number by number against the official loop."""
 
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache, partial
 
@@ -8,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dinotools.models.head import DINOHead
 from dinotools.models.multicrop import MultiCropWrapper
+from dinotools.pretraining import step
 from dinotools.pretraining.loss import DINOLoss
 from dinotools.pretraining.optimizers import build_optimizer, parameter_groups
 from dinotools.pretraining.step import TrainingState, train_step
@@ -89,11 +92,11 @@ def train(name: str, dtype: torch.dtype) -> Trajectory:
     )
     seen = Trajectory()
     watch_gradients(student, state.optimizer, seen)
-    for step, (lr, weight_decay, momentum) in enumerate(zip(*run.schedules(), strict=True)):
-        epoch = step // STEPS_PER_EPOCH
+    for number, (lr, weight_decay, momentum) in enumerate(zip(*run.schedules(), strict=True)):
+        epoch = number // STEPS_PER_EPOCH
         outcome = train_step(
             state,
-            crops_of(step, dtype),
+            crops_of(number, dtype),
             epoch=epoch,
             lr=lr,
             weight_decay=weight_decay,
@@ -188,3 +191,37 @@ def test_float32_run_agrees_with_the_official_run(name):
         np.testing.assert_allclose(seen_norms[:, ~noisy], recorded[:, ~noisy], rtol=1e-5)
         np.testing.assert_allclose(seen_norms[:, noisy], recorded[:, noisy], rtol=noisy_rtol)
     np.testing.assert_allclose(seen.center, GOLDEN[f"{name}/center_after_last_step"], rtol=0, atol=5e-7)
+
+
+def gradients_of_a_step(
+    monkeypatch: pytest.MonkeyPatch, *, together: bool, use_bn: bool
+) -> tuple[list[Tensor], list[int]]:
+    """The student's gradients, and how many crops went through its head at a time."""
+    student = official.fill(MultiCropWrapper(official.small_vit(), DINOHead(64, 128, use_bn, hidden_dim=32))).double()
+    teacher = deepcopy(student).requires_grad_(False)
+    state = TrainingState(
+        student=student,
+        teacher=teacher,
+        criterion=DINOLoss(128, len(CROP_SIDES), 0.04, 0.07, 2, EPOCHS).double(),
+        optimizer=build_optimizer("sgd", student),
+        scaler=torch.amp.GradScaler("cpu", enabled=False),
+    )
+    sizes: list[int] = []
+    student.head.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0]) // BATCH))
+    if together:
+        monkeypatch.setattr(step, "runs_of_one_width", lambda crops: [list(crops)])
+    train_step(state, crops_of(0, torch.float64), epoch=0, lr=0.1, weight_decay=0.0, momentum=0.9, clip_grad=0)
+    return [p.grad for p in student.parameters() if p.grad is not None], sizes
+
+
+def test_crops_of_one_size_after_another_leave_the_gradients_of_all_together(monkeypatch):
+    apart, sizes = gradients_of_a_step(monkeypatch, together=False, use_bn=False)
+    assert sizes == [2, 4]
+    expected, sizes = gradients_of_a_step(monkeypatch, together=True, use_bn=False)
+    assert sizes == [6]
+    torch.testing.assert_close(apart, expected)
+
+
+def test_batch_norms_in_the_head_see_all_crops_together(monkeypatch):
+    _, sizes = gradients_of_a_step(monkeypatch, together=False, use_bn=True)
+    assert sizes == [6]

@@ -158,6 +158,11 @@ def test_the_command_that_measures_is_told(config, changes, flags):
     assert told == f"dinotools knn --ckpt {config.out} --data {config.data}{flags}"
 
 
+def test_data_without_test_images_are_not_measured_on(config):
+    told = trainer.knn_command(dataclasses.replace(config, data="x/{000..001}.tar", out=Path("my run")))
+    assert told.startswith("dinotools knn --ckpt 'my run' --train DIR --val DIR")
+
+
 def test_initialising_takes_the_weights_and_nothing_else(config, tmp_path):
     trainer.run(config)
     second = dataclasses.replace(
@@ -177,6 +182,13 @@ def test_resuming_with_other_options_lists_them(config):
         trainer.run(dataclasses.replace(config, resume=True, epochs=5, lr=0.1))
 
 
+@pytest.mark.parametrize("changes", [{"out_dim": 16}, {"optimizer": "sgd"}, {"num_heads": 2, "patch_size": 8}])
+def test_what_does_not_fit_is_not_overridden(config, changes):
+    trainer.run(dataclasses.replace(config, epochs=1))
+    with pytest.raises(DinotoolsError, match=f"does not fit these options .*{next(iter(changes))} was"):
+        trainer.run(dataclasses.replace(config, resume=True, override=True, **changes))
+
+
 def test_resuming_with_other_images_is_refused(config, image_folder, tmp_path):
     import shutil
 
@@ -193,6 +205,9 @@ def test_resuming_needs_neither_the_log_nor_the_first_weights(config, tmp_path, 
     trainer.run(config)
     second = dataclasses.replace(config, out=tmp_path / "second", init_from=str(config.out), knn_every=4, knn_k=3)
     run_until(second, 6, monkeypatch)
+    third = dataclasses.replace(config, out=tmp_path / "third", init_from=str(config.out / "backbone.safetensors"))
+    with pytest.raises(DinotoolsError, match=r"has no student. --init-from wants"):
+        trainer.run(third)
     (config.out / checkpointing.LATEST).unlink()
     (second.out / "log.jsonl").unlink()
     trainer.run(dataclasses.replace(second, resume=True))
@@ -210,11 +225,88 @@ def test_weights_that_are_not_finite_are_never_saved(config, monkeypatch):
     assert_same(sound, weights(config.out))
 
 
+def test_a_full_disk_keeps_the_last_checkpoint(config, monkeypatch):
+    trainer.run(dataclasses.replace(config, epochs=1))
+    sound = weights(config.out)
+
+    def full(content, path):
+        path.write_bytes(b"half")
+        raise RuntimeError(
+            "[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"
+        )  # torch, on such a disk
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(RunFailed, match=r"checkpoint.pth: cannot be written \(.* MiB are free there\).*--resume"):
+        trainer.run(dataclasses.replace(config, resume=True, override=True))
+    assert_same(sound, weights(config.out))
+    assert not list(config.out.glob(".*"))
+
+
+def test_what_a_compiler_says_is_kept_short(config, monkeypatch):
+    from torch._dynamo.exc import BackendCompilerFailed
+
+    def steps(*_):
+        raise BackendCompilerFailed(trainer.run, RuntimeError("a thousand lines of C++"), [])
+
+    monkeypatch.setattr(trainer, "take_step", steps)
+    with pytest.raises(
+        RunFailed, match=r"^--compile: torch could not compile the networks \(Backend\w+\). Leave it out"
+    ):
+        trainer.run(config)
+
+
+def test_a_dry_run_counts_the_moments_of_all_that_is_ever_trained(config):
+    result = trainer.run(dataclasses.replace(config, dry_run=True, norm_last_layer=False, freeze_last_layer=2))
+    assert not config.out.exists()
+    student = build_state(dataclasses.replace(config, norm_last_layer=False), prepare("cpu", "fp32", 0, 0)).student
+    n = sum(p.numel() for p in student.parameters())
+    # two networks, gradients, two moments; and a counter for each tensor
+    assert result.metrics["state_mb"] == pytest.approx((5 * n + len(list(student.parameters()))) * 4 / 2**20)
+    assert result.metrics["steps"] == 12
+
+
+def test_too_little_memory_is_said_with_what_helps(config, monkeypatch):
+    def steps(*_):
+        raise torch.OutOfMemoryError("Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(trainer, "take_step", steps)
+    with pytest.raises(RunFailed, match=r"cpu: has not enough memory.*--accumulate 2"):
+        trainer.run(config)
+
+
 def test_a_finished_run_resumes_to_itself(config):
     trainer.run(config)
     before = weights(config.out)
     trainer.run(dataclasses.replace(config, resume=True))
     assert_same(before, weights(config.out))
+
+
+def test_steps_of_another_size_go_on_from_the_same_epoch(config, capsys):
+    trainer.run(dataclasses.replace(config, epochs=2))
+    trainer.run(dataclasses.replace(config, resume=True, override=True, batch_size=4))
+    assert "epochs was 2, now 4" in capsys.readouterr().err
+    assert [(r["epoch"], r["step"]) for r in read_log(config.out / "log.jsonl")] == [(1, 6), (2, 12), (3, 18), (4, 24)]
+    steps = [(r["epoch"], r["step"]) for r in read_log(config.out / "steps.jsonl")]
+    assert steps == [(1, 6), (2, 12), (3, 18), (4, 20), (4, 24)]
+    assert read_checkpoint(config.out / checkpointing.LATEST)["step"] == 24
+    assert "batch_size = 4" in (config.out / "config.toml").read_text()
+
+
+def test_a_finished_run_that_lost_its_log_says_so_little(config):
+    trainer.run(config)
+    (config.out / "log.jsonl").unlink()
+    assert trainer.run(dataclasses.replace(config, resume=True)).rows == [{"epochs": 4, "steps": 12, "loss": None}]
+
+
+def test_a_checkpoint_that_some_ranks_do_not_see_is_refused(config, monkeypatch):
+    trainer.run(dataclasses.replace(config, epochs=1))
+    latest = config.out / checkpointing.LATEST
+    assert checkpointing.found_by_all(latest) and not checkpointing.found_by_all(config.out / "nothing.pth")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda tensor: None)  # the other one adds nothing
+    assert not checkpointing.found_by_all(config.out / "nothing.pth")
+    with pytest.raises(DinotoolsError, match=r"1 of the 2 processes.*share"):
+        checkpointing.found_by_all(latest)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(config):

@@ -38,7 +38,7 @@ def test_a_table_has_every_column_and_row():
 
 def test_a_page_stands_alone_and_escapes_what_it_is_given(tmp_path):
     picture = tmp_path / "curve.png"
-    figures.save(figures.curves({"loss": {"a": [(0, 1.0), (1, 0.5)], "b": [(0, 2.0), (1, 1.0)]}}, "epoch"), picture)
+    figures.save(figures.attention_montage([np.zeros((8, 8, 3), np.uint8)], [np.ones((1, 2, 2))]), picture)
     assert Image.open(picture).format == "PNG"
     sections = [html.Section("A < B", "text & more", [{"x": 1.5}], [(picture, 'an "alt" text')], "dinotools knn")]
     text = html.page("title", "lead", sections, "foot")

@@ -11,13 +11,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from dinotools.models.blocks import LAYER_NORM_EPS
 from dinotools.models.checkpoints import LoadedBackbone
 from dinotools.models.export.extras import library
-from dinotools.models.export.safetensors_file import has_layer_scale, in_chans, plain_tensors
+from dinotools.models.export.safetensors_file import has_layer_scale, in_chans, plain_tensors, write_tensors
 from dinotools.models.vit import VisionTransformer
 from dinotools.runtime.errors import DinotoolsError
 
@@ -55,7 +54,7 @@ def check(backbone: LoadedBackbone) -> None:
 def write(folder: Path, backbone: LoadedBackbone, half: bool) -> None:
     """Writes ``config.json``, ``model.safetensors`` and ``preprocessor_config.json`` into a folder."""
     tensors = with_their_names(plain_tensors(backbone.model, half))
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    write_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
     for name, document in (("config", model_config(backbone)), ("preprocessor_config", processor_config(backbone))):
         (folder / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 

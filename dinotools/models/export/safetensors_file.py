@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 import dinotools
@@ -34,7 +34,12 @@ def write_backbone(path: Path, backbone: nn.Module, description: Mapping[str, An
         half: whether floating-point numbers are written as float16; loading widens them again.
     """
     tensors = plain_tensors(backbone, half)
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata(description)))
+    write_atomically(path, lambda temporary: write_tensors(temporary, tensors, metadata(description)))
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> None:
+    """Writes a safetensors file that others may read as any new file; the library's own would be its owner's alone."""
+    path.write_bytes(save(dict(tensors), metadata=dict(texts)))
 
 
 def plain_tensors(backbone: nn.Module, half: bool = False) -> dict[str, Tensor]:

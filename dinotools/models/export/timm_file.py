@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dinotools.models.checkpoints import LoadedBackbone
@@ -20,6 +20,7 @@ from dinotools.models.export.safetensors_file import (
     in_chans,
     metadata,
     plain_tensors,
+    write_tensors,
 )
 from dinotools.models.recognition import RESNETS
 from dinotools.models.timm_backbones import TIMM, TimmViT, is_timm
@@ -52,7 +53,7 @@ def write(folder: Path, backbone: LoadedBackbone, half: bool) -> None:
         tensors["reg_token"] = tensors.pop("register_tokens")
         tensors["cls_token"] = tensors["cls_token"] + positions[:, :1]
         tensors["pos_embed"] = positions[:, 1:].contiguous()
-    save_file(tensors, folder / FILE, metadata=metadata(description_of(backbone)))
+    write_tensors(folder / FILE, tensors, metadata(description_of(backbone)))
 
 
 def features(folder: Path, backbone: LoadedBackbone, images: Tensor) -> Tensor:
