@@ -155,7 +155,6 @@ def summary(run: Run) -> dict[str, Any]:
     return {
         "run": run.name,
         "epochs": f"{done} of {run.config.epochs}",
-        "steps": steps,
         "loss": run.last("train_loss") or run.last("loss"),
         "h / ln K %": None if entropy is None else 100 * entropy / whole,
         "KL / ln K %": None if kl is None else 100 * kl / whole,

@@ -31,8 +31,8 @@ from dinotools.runtime import distributed
 from dinotools.runtime.device import Runtime
 
 NOT_FINITE_REMEDY = (
-    "The last checkpoint, if there is one, is sound: start anew from it with --init-from and a new --out, with a lower --lr, a smaller "
-    "--clip-grad, or --precision bf16 or fp32."
+    "The last checkpoint, if there is one, is sound: start anew from it with --init-from and a new --out, with a lower "
+    "--lr, a smaller --clip-grad, or --precision bf16 or fp32."
 )
 
 

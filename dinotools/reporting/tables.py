@@ -28,8 +28,14 @@ def as_table(result: Result) -> Table:
     columns = list(dict.fromkeys(column for row in result.rows for column in row))
     for column in columns:
         numeric = all(isinstance(row.get(column), (int, float, type(None))) for row in result.rows)
-        short = all(len(cell(row.get(column))) <= SHORT for row in result.rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold", no_wrap=short and not numeric)
+        longest = max(len(cell(row.get(column))) for row in result.rows)
+        table.add_column(
+            column,
+            justify="right" if numeric else "left",
+            overflow="fold",
+            no_wrap=longest <= SHORT and not numeric,
+            min_width=longest if numeric else None,  # a number broken in two is another number
+        )
     for row in result.rows:
         table.add_row(*(escape(cell(row.get(column))) for column in columns))
     return table

@@ -112,7 +112,7 @@ def test_every_folder_of_presets_belongs_to_a_command():
 def test_presets_are_found_and_a_wrong_name_lists_those_of_the_command():
     assert "digits" in files.preset_names("pretrain")
     assert "digits" not in files.preset_names("finetune")
-    with pytest.raises(DinotoolsError, match=r"no preset of pretrain .* digits, small-images\."):
+    with pytest.raises(DinotoolsError, match=r"no preset of pretrain .* digits, .* small-images, .*vitb16"):
         files.preset_file("pretrain", "digit")
 
 

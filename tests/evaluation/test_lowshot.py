@@ -41,7 +41,11 @@ def test_more_labels_are_better_and_both_solvers_agree(digits):
     assert list(ours) == ["2%", "10%", "100%"]
     assert 15 < ours["2%"]["top1"] < ours["10%"]["top1"] < ours["100%"]["top1"] < 100
     for name in ours:
-        assert ours[name]["draws"][0]["c"] == theirs[name]["draws"][0]["c"]
+        # of weak regularisations several do alike on the 280 images held out; one image more or less decides
+        swept = {tried["c"]: tried["top1"] for tried in theirs[name]["draws"][0]["sweep"]}
+        if swept:
+            chosen, other = (found[name]["draws"][0]["c"] for found in (ours, theirs))
+            assert swept[chosen] == pytest.approx(swept[other], abs=0.4)
         assert ours[name]["top1"] == pytest.approx(theirs[name]["top1"], abs=0.1)
     row = results["lbfgs"].rows[2]
     assert (row["subset"], row["images"], row["top-1 %"]) == ("100%", 1400, ours["100%"]["top1"])

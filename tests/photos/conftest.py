@@ -37,13 +37,13 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     from dinotools.data import images
 
     seen: list[str] = []
-    decode = images.decode
+    load = images.ImageFiles.load
 
-    def noted(path: str) -> Image.Image:
-        seen.append(Path(path).name)
-        return decode(path)
+    def noted(source: images.ImageFiles, index: int) -> Image.Image:
+        seen.append(Path(source.name(index)).name)
+        return load(source, index)
 
-    monkeypatch.setattr(images, "decode", noted)
+    monkeypatch.setattr(images.ImageFiles, "load", noted)
     return seen
 
 

@@ -77,16 +77,16 @@ def test_a_kill_loses_one_lot(index, folder, decoded, monkeypatch, tmp_path):
     whole = vectors(tmp_path / "index")
     shutil.rmtree(tmp_path / "index")
     monkeypatch.setattr(indexing, "PART", 8)
-    real, calls = images.decode, []
+    real, calls = images.ImageFiles.load, []
 
-    def killed(path):
-        calls.append(path)
+    def killed(source, index):
+        calls.append(index)
         if len(calls) > 20:
             raise KeyboardInterrupt
-        return real(path)
+        return real(source, index)
 
     with monkeypatch.context() as patch:
-        patch.setattr(images, "decode", killed)
+        patch.setattr(images.ImageFiles, "load", killed)
         with pytest.raises(KeyboardInterrupt):
             index(batch_size=4)
     assert [len(lot.photos) for lot in Index(tmp_path / "index").lots] == [8, 8]

@@ -137,7 +137,7 @@ def test_other_losses_collapse_by_equal_outputs(tmp_path):
     config = options(tmp_path, loss="mse")
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(32, K, generator=generator)
-    for outputs, kinds in ((rows, []), (rows[:1] + 0.001 * rows, ["equal outputs"])):
+    for outputs, kinds in ((rows, []), (rows[:1] + 0.2 * rows, []), (rows[:1] + 0.05 * rows, ["equal outputs"])):
         values = {"output_std": feature_std(outputs).item()}
         assert told(CollapseDetector(config), values, range(10, 300, 10)) == kinds
 
@@ -151,7 +151,8 @@ def test_other_losses_collapse_by_equal_outputs(tmp_path):
         ("uniform", {"teacher": "previous-iteration"}, "--teacher previous-iteration", "--teacher momentum"),
         ("one dimension", {"centering": "none"}, "--centering none", "--centering center"),
         ("one dimension", {"center_momentum": 0.9999}, "hardly moves", "0.9 to 0.99"),
-        ("equal outputs", {"loss": "mse"}, "learning rate", "--predictor"),
+        ("equal outputs", {"loss": "mse"}, "without a predictor", "--predictor"),
+        ("equal outputs", {"loss": "mse", "predictor": True}, "learning rate", "--lr"),
     ],
 )
 def test_the_cause_is_sought_in_the_options(kind, changes, cause, remedy, tmp_path):

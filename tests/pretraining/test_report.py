@@ -40,7 +40,7 @@ def test_a_run_becomes_a_page(tmp_path):
     folder = make_run(tmp_path / "mine")
     result = report.run(ReportConfig(runs=(folder,)))
     (row,) = result.rows
-    assert (row["run"], row["epochs"], row["steps"]) == ("mine", "3 of 10", 3 * PER_EPOCH)
+    assert (row["run"], row["epochs"]) == ("mine", "3 of 10")
     assert (row["k-NN teacher %"], row["k-NN student %"], row["gap %"]) == (26.0, 23.0, 3.0)
     assert row["loss"] == pytest.approx(4 / 3)
     assert row["h / ln K %"] == pytest.approx(50)
@@ -88,7 +88,7 @@ def test_runs_of_older_versions_and_in_their_first_epoch_are_drawn(tmp_path):
     with (young / STEPS).open("a") as file:
         file.write('{"step": 50, "epo')
     result = report.run(ReportConfig(runs=(older, young), out=tmp_path / "page"))
-    assert [(row["steps"], row["collapse"]) for row in result.rows] == [(3 * PER_EPOCH, None), (PER_EPOCH, "none")]
+    assert [(row["epochs"], row["collapse"]) for row in result.rows] == [("3 of 10", None), ("below 1 of 10", "none")]
     lines = report.loss_panels(report.read_runs([older, young]))[0].lines
     assert lines["older"] == [(PER_EPOCH * epoch, 4.0 / epoch) for epoch in (1, 2, 3)]  # one run knows no epoch: steps
     assert lines["young"][0] == (10, 0.4)

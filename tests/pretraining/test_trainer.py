@@ -105,8 +105,8 @@ def test_reader_processes_change_nothing(config, tmp_path):
 
 
 def test_sigkill_at_any_moment_loses_nothing(config, tmp_path):
-    """A real process, killed without warning wherever it happens to be, three times."""
-    config = dataclasses.replace(config, epochs=30, save_minutes=0)
+    """A real process, killed without warning wherever it happens to be, twice."""
+    config = dataclasses.replace(config, epochs=20, save_minutes=0)
     whole = dataclasses.replace(config, out=tmp_path / "whole")
     trainer.run(whole)
     options = tmp_path / "options.toml"
@@ -114,7 +114,7 @@ def test_sigkill_at_any_moment_loses_nothing(config, tmp_path):
     command = [sys.executable, "-m", "dinotools", "pretrain", "--config", str(options), "--resume"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     latest = config.out / checkpointing.LATEST
-    for delay in (0.0, 0.013, 0.031):
+    for delay in (0.0, 0.021):
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         before = latest.stat().st_mtime_ns if latest.exists() else None
         deadline = time.monotonic() + 60
