@@ -46,7 +46,7 @@ def test_more_labels_are_better_and_both_solvers_agree(digits):
         if swept:
             chosen, other = (found[name]["draws"][0]["c"] for found in (ours, theirs))
             assert swept[chosen] == pytest.approx(swept[other], abs=0.4)
-        assert ours[name]["top1"] == pytest.approx(theirs[name]["top1"], abs=0.1)
+        assert ours[name]["top1"] == pytest.approx(theirs[name]["top1"], abs=0.3)  # one of 397 images
     row = results["lbfgs"].rows[2]
     assert (row["subset"], row["images"], row["top-1 %"]) == ("100%", 1400, ours["100%"]["top1"])
 
