@@ -94,20 +94,15 @@ def step_unless(optimizer: torch.optim.Optimizer, bad: Tensor) -> None:
 class SGD(torch.optim.SGD):
     """torch's fused SGD with momentum 0.9.
 
-    Its momenta are zeros before a parameter's first step, which comes to the same: torch would leave them undefined if
-    that step is not taken, and cannot begin one of them later than the others.
+    Its momenta are zeros from the beginning, which comes to the same: torch would leave them undefined if a parameter's
+    first step is not taken, and cannot begin one of them later than the others.
     """
 
     def __init__(self, params: Any) -> None:
         super().__init__(params, lr=0.0, momentum=0.9, fused=True)
-
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One update of every parameter that has a gradient, unless ``found_inf`` says 1."""
         for group in self.param_groups:
             for parameter in group["params"]:
-                if parameter.grad is not None and "momentum_buffer" not in self.state[parameter]:
-                    self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-        super().step()
+                self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 class LARS(torch.optim.Optimizer):

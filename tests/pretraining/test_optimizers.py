@@ -337,3 +337,13 @@ def test_clipping_and_steps_run_on_fake_cuda(fake_cuda, name):
     step_unless(optimizer, bad)
     optimizer.step()
     assert model.weight.grad.device.type == "cuda"
+
+
+def test_hooks_of_a_step_are_called_once():
+    """Also where torch's own SGD has been used before in the same process, which wraps its step."""
+    torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
+    for name in ("adamw", "sgd", "lars"):
+        optimizer, calls = build_optimizer(name, nn.Linear(2, 2)), []
+        optimizer.register_step_pre_hook(lambda *_, calls=calls: calls.append(1))
+        optimizer.step()
+        assert calls == [1]
