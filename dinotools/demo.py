@@ -121,7 +121,7 @@ def write_page(rows: list[dict[str, float | str]], options: PretrainConfig, out:
             ],
         ),
         html.Section(
-            "After some hours",
+            "After an hour or two",
             f"{SHIPPED} {ZOO[SHIPPED].note}: the same method, on 32 x 32 photos of animals and vehicles. Here it looks "
             "at larger photos than it has ever seen; nobody told it what is an object, yet its heads part one from the "
             "background.",
