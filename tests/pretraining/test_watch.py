@@ -1,6 +1,5 @@
 """The watch over a run: what it writes, and when it warns or stops."""
 
-import dataclasses
 import json
 import math
 from types import SimpleNamespace
@@ -88,6 +87,8 @@ def test_skipped_steps_apart_from_one_another_do_not_stop_it(tmp_path):
         steps(watch, 2, loss=math.nan, skipped=1.0)
         steps(watch, 1)
     steps(watch, 5)
+    assert (watch.state.step, watch.in_a_row) == (20, 0)
+    assert len(list((tmp_path / "skipped").iterdir())) == 10
 
 
 def test_half_precision_may_skip_more_while_it_finds_its_scale(tmp_path, capsys):
@@ -120,10 +121,8 @@ def test_resuming_continues_the_lines(tmp_path):
     watch = watch_over(tmp_path)
     steps(watch, 30)
     watch.close()
-    again = watch_over(tmp_path)
-    again.log.close()
     state = SimpleNamespace(step=20, diagnostics=Diagnostics(), criterion=SimpleNamespace())
-    resumed = Watch(dataclasses.replace(again.config), "fp32", state, IMAGES)
-    steps(resumed, 10)
+    resumed = Watch(watch.config, "fp32", state, IMAGES)  # the checkpoint was older than the last line
+    steps(resumed, 20, loss=5.0)
     resumed.close()
-    assert [line["step"] for line in read_log(tmp_path / STEPS)] == [30]
+    assert [(line["step"], line["loss"]) for line in read_log(tmp_path / STEPS)] == [(10, 2), (20, 2), (30, 5), (40, 5)]
