@@ -150,7 +150,7 @@ def summary(run: Run) -> dict[str, Any]:
     whole = math.log(run.config.out_dim)
     steps = max(record["step"] for record in [*run.steps, *run.epochs])
     done = f"{steps / run.steps_per_epoch:.1f}".removesuffix(".0") if run.steps_per_epoch else "below 1"
-    teacher, student = run.last("knn_teacher"), run.last("knn_student")
+
     entropy, kl = run.last("teacher_entropy"), run.last("kl")
     return {
         "run": run.name,
@@ -158,9 +158,8 @@ def summary(run: Run) -> dict[str, Any]:
         "loss": run.last("train_loss") or run.last("loss"),
         "h / ln K %": None if entropy is None else 100 * entropy / whole,
         "KL / ln K %": None if kl is None else 100 * kl / whole,
-        "k-NN teacher %": teacher,
-        "k-NN student %": student,
-        "gap %": None if teacher is None or student is None else teacher - student,
+        "k-NN teacher %": run.last("knn_teacher"),
+        "k-NN student %": run.last("knn_student"),
         "collapse": ", ".join(found.kind for found in run.collapses) or ("none" if run.steps else None),
     }
 
