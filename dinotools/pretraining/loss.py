@@ -144,7 +144,7 @@ class DINOLoss(CenteredLoss):
                 loss, and the shares add up to it.
 
         Returns:
-            Scalar, float32 (float64 for float64 inputs); half-precision logits are widened first.
+            Scalar, float32 (float64 for float64 inputs); logits in half precision stay so, and are summed in float32.
         """
         teacher = teacher_output.detach().unflatten(0, (N_GLOBAL, -1))
         temp = float(self.teacher_temps[epoch])
