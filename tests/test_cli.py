@@ -1,8 +1,7 @@
-"""The command line as a user meets it: in a process of its own."""
+"""The command line as a user meets it."""
 
 import importlib.metadata
 import json
-import os
 import re
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from dinotools.configs.video import DavisConfig, DavisScoreConfig, PcaVideoConfi
 from dinotools.options import command
 from dinotools.runtime.errors import DinotoolsError
 from dinotools.runtime.results import Result
+from tests.command_line import dinotools, forked
 
 TINY = "--arch vit_micro --patch-size 16 --out-dim 32 --head-hidden-dim 32 --head-bottleneck-dim 16 --epochs 2 "
 TINY += "--global-crop-size 32 --local-crop-size 16 --local-crops-number 1 --warmup-epochs 0 --batch-size 8 --workers 0"
@@ -39,17 +39,11 @@ PHOTO_NETWORK = "--ckpt random --arch vit_micro --patch-size 16 --imsize 32 --wo
 SIZES = "--resize-size 32 --crop-size 32 --workers 0"
 
 
-def dinotools(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "dinotools", *(str(word) for word in words)]
-    variables = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "140", "TERM": "dumb"} | environment
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
-
-
 @pytest.fixture(scope="module")
 def trained(image_folder, tmp_path_factory) -> Path:
     """A run directory, made by the command itself."""
     out = tmp_path_factory.mktemp("trained") / "run"
-    done = dinotools("pretrain", "--data", image_folder, "--out", out, *TINY.split())
+    done = forked("pretrain", "--data", image_folder, "--out", out, *TINY.split())
     assert done.returncode == 0, done.stderr
     return out
 
@@ -59,7 +53,7 @@ def features(trained, image_folder, tmp_path_factory) -> Path:
     """Features of that run's teacher, extracted by the command itself."""
     out = tmp_path_factory.mktemp("features") / "wide"
     words = ["--ckpt", trained, "--data", image_folder, "--out", out, "--pooling", "cls4+avg", *SIZES.split()]
-    done = dinotools("features", *words)
+    done = forked("features", *words)
     assert done.returncode == 0, done.stderr
     return out
 
@@ -74,7 +68,7 @@ def features(trained, image_folder, tmp_path_factory) -> Path:
     ],
 )
 def test_features_serve_every_protocol(command, files, metric, features, tmp_path):
-    done = dinotools(*command.split(), "--features", features, "--out", tmp_path / "out", "--json")
+    done = forked(*command.split(), "--features", features, "--out", tmp_path / "out", "--json")
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "out/results.json").read_text())
     assert json.loads(done.stdout) == results
@@ -98,9 +92,9 @@ def test_a_fine_tuned_network_is_a_checkpoint(trained, image_folder, tmp_path):
         "--workers",
         "0",
     ]
-    done = dinotools("finetune", "--ckpt", trained, "--data", image_folder, "--out", tmp_path / "out", *words)
+    done = forked("finetune", "--ckpt", trained, "--data", image_folder, "--out", tmp_path / "out", *words)
     assert done.returncode == 0, done.stderr
-    info = json.loads(dinotools("models", "info", tmp_path / "out", "--json").stdout)["metrics"]
+    info = json.loads(forked("models", "info", tmp_path / "out", "--json").stdout)["metrics"]
     assert (info["arch"], info["problem"]) == ("vit_micro", None)
     assert "head.weight" in info["dropped"]
 
@@ -143,7 +137,7 @@ def test_help_does_not_import_torch(words):
     ],
 )
 def test_every_option_stands_in_the_help_with_its_panel_and_default(command, config_class):
-    text = dinotools(command, "--help", COLUMNS="240").stdout
+    text = forked(command, "--help", COLUMNS="240").stdout
     for field in fields(config_class):
         shown_as = field.name if field.opt.positional else field.flag
         line = next(line for line in text.splitlines() if re.match(rf"│[ *]*{shown_as}\b(?!-)", line))
@@ -180,7 +174,7 @@ def test_knn_prints_a_table_and_leaves_results(trained, image_folder, tmp_path):
     assert results["details"]["checkpoint"]["key"] == "teacher"
     assert results["versions"]["torch"] == importlib.metadata.version("torch")
     assert results["wall_time_s"] > 0 and results["peak_memory_mb"]["host"] > 0
-    again = dinotools("knn", "--config", out / "config.toml", "--out", tmp_path / "again", "--json")
+    again = forked("knn", "--config", out / "config.toml", "--out", tmp_path / "again", "--json")
     assert json.loads(again.stdout.splitlines()[-1])["metrics"] == results["metrics"]
 
 
@@ -188,7 +182,7 @@ def test_flags_win_over_the_file_and_the_file_over_the_preset(image_folder, tmp_
     options = tmp_path / "options.toml"
     options.write_text(f'data = "{image_folder}"\nepochs = 1\nwarmup_epochs = 0\nout_dim = 16\n')
     words = ["--preset", "digits", "--config", options, "--out", tmp_path / "run", "--batch-size", 12, "--knn-every", 0]
-    done = dinotools("pretrain", *words, "--workers", 0, "--json")
+    done = forked("pretrain", *words, "--workers", 0, "--json")
     assert done.returncode == 0, done.stderr
     config = json.loads(done.stdout.splitlines()[-1])["config"]
     assert (config["batch_size"], config["out_dim"], config["arch"]) == (12, 16, "vit_micro")
@@ -196,9 +190,9 @@ def test_flags_win_over_the_file_and_the_file_over_the_preset(image_folder, tmp_
 
 
 def test_models(trained):
-    listed = dinotools("models", "list", "--json")
+    listed = forked("models", "list", "--json")
     assert json.loads(listed.stdout)["metrics"]["dino_vits16"]["knn_top1"] == 74.5
-    info = json.loads(dinotools("models", "info", trained, "--json").stdout)["metrics"]
+    info = json.loads(forked("models", "info", trained, "--json").stdout)["metrics"]
     assert (info["arch"], info["patch_size"], info["img_size"], info["epoch"]) == ("vit_micro", 16, 32, 2)
 
 
@@ -277,7 +271,7 @@ def test_bad_input_is_one_line_with_the_remedy_and_exit_code_2(case, trained, fe
     }  # fmt: skip
     before = {path: path.stat().st_mtime_ns for path in trained.iterdir()}
     words, expected = BAD[case]
-    done = dinotools(*(places.get(word, word) for word in words), COLUMNS="400")
+    done = forked(*(places.get(word, word) for word in words), COLUMNS="400")
     assert done.returncode == 2, done.stderr
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
@@ -332,13 +326,13 @@ def test_photos_are_indexed_searched_and_compared(image_folder, tmp_path):
         (photos / f"{path.parent.name}{path.name}").write_bytes(path.read_bytes())
     (photos / "again.png").write_bytes(copy.read_bytes())
     network = PHOTO_NETWORK.split()
-    done = dinotools("index", photos, "--out", tmp_path / "index", *network)
+    done = forked("index", photos, "--out", tmp_path / "index", *network)
     assert done.returncode == 0, done.stderr
     words = ("search", tmp_path / "index", copy, photos / "blue3.png", "--top", 2, "--json")
-    found = json.loads(dinotools(*words, "--html", tmp_path / "found.html").stdout)["metrics"]["queries"]
+    found = json.loads(forked(*words, "--html", tmp_path / "found.html").stdout)["metrics"]["queries"]
     assert {Path(hit["path"]).name for hit in found[str(copy)]} == {"again.png", "red0.png"}
     assert Path(found[str(photos / "blue3.png")][0]["path"]).name == "blue3.png"
     assert (tmp_path / "found.html").is_file()
     words = ("duplicates", photos, "--threshold", 0.9999, "--index", tmp_path / "index", *network, "--json")
-    [group] = json.loads(dinotools(*words).stdout)["metrics"]["groups_found"]
+    [group] = json.loads(forked(*words).stdout)["metrics"]["groups_found"]
     assert {Path(photo["path"]).name for photo in group} == {"again.png", "red0.png"}

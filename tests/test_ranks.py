@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_cli import dinotools
+from tests.command_line import dinotools, forked
 
 NETWORK = "--ckpt random --arch vit_micro --patch-size 16 --resize-size 32 --crop-size 32 --workers 0 --device cpu"
 
@@ -22,7 +22,7 @@ def features(tmp_path_factory) -> Path:
 
 
 def test_two_ranks_extract_what_one_does(features, tmp_path):
-    done = dinotools("features", "--data", "digits", "--out", tmp_path / "one", *NETWORK.split())
+    done = forked("features", "--data", "digits", "--out", tmp_path / "one", *NETWORK.split())
     assert done.returncode == 0, done.stderr
     shards = list(tmp_path.glob("one/*/shard-*.npy"))
     assert len(shards) == 16 + 7
@@ -32,7 +32,8 @@ def test_two_ranks_extract_what_one_does(features, tmp_path):
 
 def test_two_ranks_vote_as_one_does(features, tmp_path):
     words = ("knn", "--features", features, "--k", "1,5", "--json", "--device", "cpu")
-    one, two = (dinotools(*words, "--gpus", ranks, "--out", tmp_path / str(ranks)) for ranks in (1, 2))
+    one = forked(*words, "--out", tmp_path / "1")
+    two = dinotools(*words, "--gpus", 2, "--out", tmp_path / "2")
     assert (one.returncode, two.returncode) == (0, 0), two.stderr
     assert (tmp_path / "2/results.json").is_file() and (tmp_path / "2/config.toml").is_file()
     assert json.loads(one.stdout)["metrics"] == json.loads(two.stdout)["metrics"]

@@ -15,6 +15,7 @@ from dinotools.configs.pretraining import PretrainConfig
 from dinotools.models.checkpoint_files import read_checkpoint
 from dinotools.pretraining import trainer
 from dinotools.runtime.run_log import read_log
+from tests.command_line import forked
 
 SMALL = """
     --data digits --arch vit_micro --patch-size 16 --drop-path-rate 0 --out-dim 64 --head-hidden-dim 64
@@ -57,16 +58,15 @@ def assert_equal_runs(one: Path, two: Path, tolerance: float) -> None:
 )
 def test_two_ranks_are_one_process(tmp_path, options):
     words = options.split()
-    one = pretrain(tmp_path / "one", *words)
+    one = forked(*command(tmp_path / "one", *words)[3:])
     two = pretrain(tmp_path / "two", "--gpus", 2, *words)
     assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
     assert_equal_runs(tmp_path / "one", tmp_path / "two", 1e-5)
 
 
 def test_an_error_that_the_ranks_meet_together_is_said_once(tmp_path):
-    words = ("--gpus", 2, "--epochs", 1)
-    assert pretrain(tmp_path / "run", *words).returncode == 0
-    other = pretrain(tmp_path / "run", *words, "--resume", "--lr", 0.001)
+    assert forked(*command(tmp_path / "run", "--epochs", 1)[3:]).returncode == 0
+    other = pretrain(tmp_path / "run", "--epochs", 1, "--gpus", 2, "--resume", "--lr", 0.001)
     assert other.returncode == 2
     assert other.stderr.count("error:") == 1 and "lr was" in other.stderr and "Warning" not in other.stderr
 
@@ -82,7 +82,7 @@ def test_accumulating_is_the_whole_batch(tmp_path):
 
 def test_a_rank_that_dies_stops_all_and_the_run_goes_on_later(tmp_path):
     out = tmp_path / "run"
-    words = ("--gpus", 2, "--save-minutes", 0, "--epochs", 8)
+    words = ("--gpus", 2, "--save-minutes", 0, "--epochs", 4)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     run = subprocess.Popen(command(out, *words), env=environment, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
@@ -103,9 +103,9 @@ def test_a_rank_that_dies_stops_all_and_the_run_goes_on_later(tmp_path):
     assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
     saved = read_checkpoint(out / "checkpoint.pth")["step"]
     assert saved > 0
-    resumed = pretrain(out, "--save-minutes", 0, "--epochs", 8, "--resume", "--gpus", 2)
+    resumed = pretrain(out, "--save-minutes", 0, "--epochs", 4, "--resume", "--gpus", 2)
     assert resumed.returncode == 0, resumed.stderr
-    assert read_checkpoint(out / "checkpoint.pth")["step"] == 80
+    assert read_checkpoint(out / "checkpoint.pth")["step"] == 40
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])

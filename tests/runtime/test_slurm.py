@@ -14,7 +14,7 @@ import pytest
 from dinotools.runtime import slurm
 from dinotools.runtime.errors import DinotoolsError, Interrupted
 from tests.runtime import trainee
-from tests.test_cli import dinotools
+from tests.command_line import dinotools
 
 submitit = pytest.importorskip("submitit")
 FOREVER = 100_000

@@ -20,7 +20,7 @@ from dinotools.features.whitening import learn
 from dinotools.models.checkpoints import load_backbone
 from dinotools.runtime.errors import DinotoolsError
 from dinotools.search import approximate
-from tests.test_cli import dinotools
+from tests.command_line import dinotools, forked
 
 NETWORK = {"ckpt": "random", "arch": "vit_micro", "patch_size": 16}
 N_DATABASE, N_QUERIES, SIDE = 12, 4, 48
@@ -326,7 +326,7 @@ def test_the_papers_number_stands_beside_the_papers_setting_only(options, expect
 def test_two_ranks_find_what_one_does(benchmark_file, distractors, tmp_path):
     words = ["retrieval", "--dataset", benchmark_file, "--imsize", SIDE, "--distractors", distractors, "--json"]
     words += ["--ckpt", "random", "--arch", "vit_micro", "--patch-size", "16", "--workers", "0", "--device", "cpu"]
-    one = dinotools(*words, "--out", tmp_path / "one")
+    one = forked(*words, "--out", tmp_path / "one")
     two = dinotools(*words, "--gpus", 2, "--cache", tmp_path / "cache", "--out", tmp_path / "two")
     assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
     assert json.loads(one.stdout)["metrics"] == json.loads(two.stdout)["metrics"]
