@@ -24,6 +24,7 @@ class Result:
         metrics: the numbers by name, for machines.
         details: what made them: checkpoint, data counts, device, precision.
         notes: sentences to print below the table.
+        failure: why the exit code is 1 although there is a result, such as what a check has found.
     """
 
     title: str
@@ -31,6 +32,7 @@ class Result:
     metrics: dict[str, Any] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    failure: str | None = None
 
 
 def document(command: str, result: Result, config: dict[str, Any], wall_time_s: float) -> dict[str, Any]:
