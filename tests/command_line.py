@@ -44,7 +44,7 @@ def _run(command: list[str], variables: dict[str, str], out: int, err: int) -> N
         signal.alarm(PATIENCE_S)  # a fork that waits for a thread which it does not have dies of it
         os.dup2(out, 1)
         os.dup2(err, 2)
-        sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: PTH123
+        sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115
         os.environ.update(variables)
         sys.argv = command
         main()
