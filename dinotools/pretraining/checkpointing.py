@@ -33,7 +33,7 @@ LATEST = "checkpoint.pth"
 # options that change where a run computes and what it writes, but nothing that is computed from a step to the next
 MAY_DIFFER = frozenset(
     {"out", "overwrite", "resume", "override", "force", "dry_run", "init_from"}
-    | {"save_every", "save_minutes", "keep_every", "track", "on_collapse"}
+    | {"save_every", "save_minutes", "keep_every", "track", "on_collapse", "paper_row"}
     | {"workers", "device", "download", "max_bad", "compile", "checkpoint_activations"}
     | {"gpus", "slurm", "nodes", "partition", "hours", "slurm_options"}
 )
@@ -62,6 +62,7 @@ def save(path: Path, state: TrainingState, config: PretrainConfig, n_images: int
         "fp16_scaler": state.scaler.state_dict(),
         "epoch": state.step // steps_in_epoch(config, n_images),
         "step": state.step,
+        "seconds": state.seconds,
         "diagnostics": state.diagnostics.state_dict(),
         "model": model_description(config),
         "config": as_document(config),
@@ -171,6 +172,7 @@ def _load(content: dict[str, Any], state: TrainingState) -> None:
     state.scaler.load_state_dict(content["fp16_scaler"])
     state.diagnostics.load_state_dict(content.get("diagnostics", {}))  # earlier versions had none
     state.step = content["step"]
+    state.seconds = content.get("seconds", 0.0)
 
 
 class Saver:

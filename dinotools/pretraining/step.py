@@ -74,6 +74,7 @@ class TrainingState:
         diagnostics: what is gathered on the device about the steps since they were last looked at.
         parallel: the student as it is run: itself, or among several ranks within ``DistributedDataParallel``.
         step: steps taken.
+        seconds: time that they took, with reading, measuring and saving, over all parts of a run that was resumed.
     """
 
     student: MultiCropWrapper
@@ -84,6 +85,7 @@ class TrainingState:
     parallel: nn.Module | None = None
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
     step: int = 0
+    seconds: float = 0.0
 
 
 def take_step(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import time
 from collections.abc import Sequence
 from shlex import quote
 
@@ -100,7 +101,7 @@ def _run(config: PretrainConfig, runtime: Runtime, images: ImageSource, splits: 
         if nothing_saved and error.exit_code == DinotoolsError.exit_code and distributed.is_main():
             shutil.rmtree(config.out)  # bad images stopped a new run before there was anything to keep
         raise
-    return result_of(config, runtime, len(images), bad)
+    return result_of(config, runtime, len(images), bad, state.seconds)
 
 
 def _knn_splits(config: PretrainConfig) -> Sequence[ImageSource]:
@@ -156,6 +157,7 @@ def train(
         if splits and state.step == 0 and not log.begun:
             log.before_first_step(knn_of(state, config, splits, runtime))
         with Interruption() as interruption, shown as progress:
+            clock = time.monotonic()
             for batch, waited in timed(training_loader(config, runtime, images, start=state.step)):
                 for unreadable in batch.bad:
                     bad.add(unreadable)
@@ -168,6 +170,7 @@ def train(
                     due = splits and (epoch % config.knn_every == 0 or epoch == config.epochs)
                     # before the checkpoint: a kill in between repeats the epoch, and its line
                     log.end_of_epoch(epoch, knn_of(state, config, splits, runtime) if due else {})
+                state.seconds, clock = state.seconds + time.monotonic() - clock, time.monotonic()
                 saver.after_step(state)
                 if interruption.requested():
                     saver.save(state)
@@ -178,8 +181,8 @@ def train(
     return bad
 
 
-def result_of(config: PretrainConfig, runtime: Runtime, n_images: int, bad: BadImages) -> Result:
-    """The last line of the log, and the k-NN curve where there is one."""
+def result_of(config: PretrainConfig, runtime: Runtime, n_images: int, bad: BadImages, seconds: float) -> Result:
+    """The last line of the log, the k-NN curve where there is one, and the time of all parts of the run."""
     records = read_log(config.out / LOG)
     curve = {name: [(r["epoch"], r[name]) for r in records if name in r] for name in ("knn_teacher", "knn_student")}
     # a run that was finished before may have lost its log, and machines without a common disk have none
@@ -191,7 +194,7 @@ def result_of(config: PretrainConfig, runtime: Runtime, n_images: int, bad: BadI
     return Result(
         title=f"pretrain · {network_name(config)} · {config.data}",
         rows=[shown],
-        metrics={**last, "curves": {name: points for name, points in curve.items() if points}},
+        metrics={**last, "seconds": seconds, "curves": {name: points for name, points in curve.items() if points}},
         details={"data": {"images": n_images, "skipped": bad.names}, **runtime.describe()},
         notes=(
             f"Teacher: {config.out / BACKBONE_FILE}",
