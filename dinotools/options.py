@@ -17,9 +17,10 @@ from rich.markup import escape
 
 from dinotools.configs import files
 from dinotools.configs.option import Field, fields
+from dinotools.reporting import paper
 from dinotools.reporting.tables import print_result
 from dinotools.runtime import console, distributed, launcher, slurm
-from dinotools.runtime.errors import DinotoolsError, Interrupted
+from dinotools.runtime.errors import DinotoolsError, Interrupted, RunFailed
 from dinotools.runtime.results import Result, document
 from dinotools.runtime.run_directory import claim, write_json
 
@@ -50,6 +51,8 @@ def command(app: typer.Typer, name: str, config_class: type, target: str, *, pre
             layers |= files.read_values(config_class, values["config"])
         given = {key: _as_in_a_file(value) for key, value in given.items()}
         config = _build(config_class, layers | given)
+        if (named := getattr(config, "paper_row", None)) is not None:
+            paper.row(named)  # now, not when hours of work are reported
         if getattr(config, "slurm", False) and not config.dry_run:
             _submit(ctx.command_path, target, config, as_json=values["json"])
         elif getattr(config, "gpus", 1) > 1 and distributed.world_size() == 1:
@@ -89,11 +92,16 @@ def perform(command_path: str, target: str, config: Any, *, as_json: bool = Fals
         target: ``package.module:function``.
         config: its options.
         as_json: print JSON in place of a table.
+
+    Raises:
+        RunFailed: the result, which has been shown, says that it is one.
     """
     started = time.monotonic()
     module, function = target.split(":")
     result = getattr(importlib.import_module(module), function)(config)
     _present(command_path, result, config, time.monotonic() - started, as_json=as_json)
+    if result.failure is not None:
+        raise RunFailed(result.failure)
 
 
 def _submit(command_path: str, target: str, config: Any, *, as_json: bool) -> None:

@@ -20,9 +20,19 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-HERE = Path(__file__).parent
-# beside this file in an installed package, under recipes/ in a checkout
-PRESETS = next((d for d in (HERE / "presets", HERE.parents[1] / "recipes" / "presets") if d.is_dir()), HERE / "presets")
+PACKAGE = Path(__file__).parents[1]
+
+
+def shipped(folder: str) -> Path:
+    """A folder of the repository that comes with the package: ``recipes`` or ``data_manifests``.
+
+    In a checkout it stands beside the package, in an installed package in ``shipped/``.
+    """
+    installed = PACKAGE / "shipped" / folder
+    return installed if installed.is_dir() else PACKAGE.parent / folder
+
+
+PRESETS = shipped("recipes") / "presets"
 
 SAID_ONCE = {
     "overwrite",

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from dinotools.configs.option import Opt
-from dinotools.configs.shared import BackboneOptions, LabelledDataOptions, Precision, RuntimeOptions
+from dinotools.configs.shared import BackboneOptions, ComparisonOptions, LabelledDataOptions, Precision, RuntimeOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig(BackboneOptions, LabelledDataOptions, RuntimeOptions):
+class FinetuneConfig(BackboneOptions, LabelledDataOptions, RuntimeOptions, ComparisonOptions):
     """Train a whole network further, with labels (paper: Table 6).
 
     The defaults are DeiT's recipe for ImageNet, which the paper uses; --preset has one for each of its seven data sets.

@@ -10,12 +10,14 @@ from dinotools.configs.crops import CropOptions
 from dinotools.configs.distillation import DistillationOptions
 from dinotools.configs.launching import LaunchOptions
 from dinotools.configs.option import Opt
-from dinotools.configs.shared import Precision, RuntimeOptions
+from dinotools.configs.shared import ComparisonOptions, Precision, RuntimeOptions
 from dinotools.configs.training_data import TrainingDataOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainConfig(TrainingDataOptions, DistillationOptions, CropOptions, LaunchOptions, RuntimeOptions):
+class PretrainConfig(
+    TrainingDataOptions, DistillationOptions, CropOptions, LaunchOptions, RuntimeOptions, ComparisonOptions
+):
     """Pre-train a network without labels, with DINO.
 
     The defaults are the paper's. For small images on a small machine: dinotools pretrain --preset small-images

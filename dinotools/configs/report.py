@@ -1,4 +1,4 @@
-"""Options of the report on pre-training runs."""
+"""Options of the report."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from dinotools.configs.option import Opt
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig:
-    """Draw how pre-training runs went, or are going: loss, entropy and KL, k-NN, schedules; several are compared.
+    """Set results beside the paper's, and draw how pre-training went: one page, tables as Markdown and CSV.
 
-    For example: dinotools report runs/momentum runs/student-copy --out fig6
+    Folders are searched for results.json and runs. A number of ours stands beside the published one with its tolerance
+    and every condition that differs.
+
+    For example: dinotools report results/ --out report
     """
 
-    runs: Annotated[tuple[Path, ...], Opt("run directories of `dinotools pretrain`", positional=True)]
+    sources: Annotated[
+        tuple[Path, ...], Opt("run directories, results.json files, or folders of either", positional=True)
+    ]
     out: Annotated[
-        Path | None, Opt("folder for index.html and the pictures; default: report/ in the first run", "Output")
+        Path | None, Opt("folder for index.html, report.md and report.csv; default: report/ in the first", "Output")
     ] = None

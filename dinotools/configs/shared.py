@@ -81,7 +81,21 @@ class DescriptorOptions(BackboneOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResultOptions:
+class ComparisonOptions:
+    """Which published number a measurement stands beside."""
+
+    paper_row: Annotated[
+        str | None,
+        Opt(
+            "row of the paper's tables that `dinotools report` sets this beside, such as table2/vits16; default: that "
+            "of the released network",
+            "Output",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultOptions(ComparisonOptions):
     """Where a measurement is written."""
 
     out: Annotated[Path | None, Opt("directory for results.json and config.toml", "Output")] = None

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 from dinotools.configs.option import Opt
-from dinotools.configs.shared import BackboneOptions, ResultOptions, RuntimeOptions
+from dinotools.configs.shared import BackboneOptions, ComparisonOptions, ResultOptions, RuntimeOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class DavisConfig(BackboneOptions, RuntimeOptions):
+class DavisConfig(BackboneOptions, RuntimeOptions, ComparisonOptions):
     """Follow the objects of a first mask through a video with frozen features: DAVIS-2017 (paper: Table 5), or yours.
 
     DAVIS is scored; if that was interrupted, it goes on where it stopped if it is repeated.

@@ -31,12 +31,13 @@ from dinotools.features.extraction import Features
 from dinotools.features.pooling import Pooling
 from dinotools.features.whitening import Whitening, learn
 from dinotools.metrics.ranking import COPYDAYS_DEPTH, average_precision, padded, ranks
+from dinotools.reporting import paper
 from dinotools.runtime import device, run_directory
 from dinotools.runtime.console import track
 from dinotools.runtime.errors import require
 from dinotools.runtime.results import Result
 
-PAPER = {("dino_vitb8", 320): 85.5, ("dino_vitb16", 224): 81.7}  # (network, imsize) -> mAP of strong, Table 4
+PAPER_SIDES = {"dino_vitb8": 320, "dino_vitb16": 224}  # the imsize of each network in Table 4
 PAPER_SIZES = {ORIGINAL: 157, STRONG: 229}
 PAPER_OTHERS = (10_000, 20_000)  # distractors, images for whitening
 READABLE = 0.99  # of those, at least
@@ -80,13 +81,13 @@ def run(config: CopydaysConfig) -> Result:
         "distractors": told(config.distractors, distractors),
         "whitening": told(config.whiten, learned_on),
     }
-    paper = paper_strong(config, data, distractors, learned_on)
+    published = paper_strong(config, data, distractors, learned_on)
     return Result(
         title=f"Copydays · {descriptors.backbone.source} · {config.data}",
-        rows=as_rows(scores, paper),
+        rows=as_rows(scores, published),
         metrics=scores,
         details={**descriptors.describe(), "data": searched},
-        notes=tuple(remarks(paper, whitening, learned_on)),
+        notes=tuple(remarks(published, whitening, learned_on)),
     )
 
 
@@ -169,7 +170,7 @@ def by_block(data: CopydaysData, top20: Tensor, full: Tensor) -> dict[str, dict[
     return scores
 
 
-def as_rows(scores: dict[str, dict[str, Any]], paper: float | None) -> list[dict[str, Any]]:
+def as_rows(scores: dict[str, dict[str, Any]], published: float | None) -> list[dict[str, Any]]:
     """The table of these scores, with the paper's number beside strong."""
     return [
         {
@@ -178,7 +179,7 @@ def as_rows(scores: dict[str, dict[str, Any]], paper: float | None) -> list[dict
             "mAP % (top 20)": score["map_top20"],
             "mAP % (all ranks)": score["map_full"],
         }
-        | ({"paper mAP %": paper} if paper and name == STRONG else {})
+        | ({"paper mAP %": published} if published and name == STRONG else {})
         for name, score in scores.items()
     ]
 
@@ -192,7 +193,8 @@ def paper_strong(
     same = (str(Pooling.parse(config.pooling)), config.covariance) == ("cls+gem", "official")
     same &= all(sizes[name] == size for name, size in PAPER_SIZES.items())
     same &= all(READABLE * size <= n <= size for n, size in zip(others, PAPER_OTHERS, strict=True))
-    return PAPER.get((str(config.ckpt), config.imsize)) if same else None
+    same &= PAPER_SIDES.get(str(config.ckpt)) == config.imsize
+    return paper.tables()["table4"].published(str(config.ckpt), "mAP") if same else None
 
 
 def told(source: Path | None, features: Features | None) -> dict[str, Any] | None:
@@ -200,9 +202,9 @@ def told(source: Path | None, features: Features | None) -> dict[str, Any] | Non
     return None if features is None else {"source": str(source), **features.describe()}
 
 
-def remarks(paper: float | None, whitening: Whitening | None, learned_on: Features | None) -> Iterator[str]:
+def remarks(published: float | None, whitening: Whitening | None, learned_on: Features | None) -> Iterator[str]:
     """What to know about the numbers."""
-    if paper is not None:
+    if published is not None:
         yield NEVER_PUBLISHED
     if whitening is not None and learned_on is not None and len(whitening.projection) < learned_on.width:
         kept, width = len(whitening.projection), learned_on.width

@@ -24,17 +24,13 @@ from dinotools.data.masks import VOID
 from dinotools.data.voc import CLASSES, VocImages, open_voc
 from dinotools.features.attention_maps import AttentionNetwork, keep_mass, open_attention
 from dinotools.models.checkpoints import RANDOM
+from dinotools.reporting import paper
 from dinotools.runtime import device, run_directory
 from dinotools.runtime.console import track
 from dinotools.runtime.errors import DinotoolsError, RunFailed, require
 from dinotools.runtime.results import Result
 
-PAPER: dict[object, float] = {
-    "dino_vits16": 45.9,
-    "dino_vits8": 44.7,
-    (RANDOM, "vit_small", 16): 22.0,
-    (RANDOM, "vit_small", 8): 21.8,
-}
+COLUMN = "Jaccard, 60 % of the attention"  # of Fig. 4
 PAPER_IMAGES = 1449  # VOC 2012 val
 
 
@@ -60,11 +56,11 @@ def run(config: JaccardConfig) -> Result:
         raise RunFailed("marks no object in any image", config.data, "Give another split.")
     means = [100 * statistics.fmean(of[i].mean().item() for of in found) for i in range(len(config.threshold))]
     n_objects = sum(of.shape[1] for of in found)
-    paper = paper_number(config, network, images)
+    papers = paper_number(config, network, images)
     return Result(
         title=f"Jaccard · {network.backbone.source} · {config.data}, {config.split}",
         rows=[
-            {"attention kept %": round(100 * threshold, 6), "Jaccard %": mean} | ({"paper %": paper} if paper else {})
+            {"attention kept %": round(100 * threshold, 6), "Jaccard %": mean} | ({"paper %": papers} if papers else {})
             for threshold, mean in zip(config.threshold, means, strict=True)
         ],
         metrics={"jaccard": {f"{threshold:g}": mean for threshold, mean in zip(config.threshold, means, strict=True)}},
@@ -128,8 +124,10 @@ def paper_number(config: JaccardConfig, network: AttentionNetwork, images: VocIm
     if len(images) != PAPER_IMAGES or config.split != "val" or config.imsize is not None:
         return None
     backbone = network.backbone
-    name = (RANDOM, backbone.arch, backbone.patch_size) if config.ckpt == RANDOM else config.ckpt
-    return PAPER.get(name)
+    if config.ckpt != RANDOM:
+        return paper.tables()["fig4"].published(backbone.source, COLUMN)
+    known = backbone.arch == "vit_small" and backbone.patch_size in (8, 16)
+    return paper.row(f"fig4/random-vits{backbone.patch_size}").values[COLUMN] if known else None
 
 
 def remarks(images: VocImages, n_images: int, n_objects: int) -> Iterator[str]:

@@ -21,7 +21,7 @@ from dinotools.configs.classification import KnnConfig
 from dinotools.features.extraction import Features
 from dinotools.features.opening import Splits, open_splits
 from dinotools.metrics.classification import by_class, top_accuracy
-from dinotools.models.zoo import ZOO
+from dinotools.reporting import paper
 from dinotools.runtime import device, distributed, run_directory
 from dinotools.runtime.errors import DinotoolsError, require
 from dinotools.runtime.results import Result
@@ -52,10 +52,10 @@ def run(config: KnnConfig) -> Result:
         check_neighbours(config.k, len(train), len(splits.classes))  # some images may be unreadable
         rankings = classify(train, val, config.k, config.temperature, runtime.device, config.backend)
 
-    paper = paper_top1(config, splits)
+    papers = paper_top1(config, splits)
     scores = {k: accuracies(ranking, val.labels, k) for k, ranking in rankings.items()}
     rows: list[dict[str, Any]] = [
-        {"k": k, "top-1 %": top1, "top-5 %": top5} | ({"paper top-1 %": paper} if paper and k == PAPER_K else {})
+        {"k": k, "top-1 %": top1, "top-5 %": top5} | ({"paper top-1 %": papers} if papers and k == PAPER_K else {})
         for k, (top1, top5) in scores.items()
     ]
     best = max(scores, key=lambda k: scores[k][0])
@@ -95,10 +95,9 @@ def check_neighbours(k: Sequence[int], n_train: int, n_classes: int, option: str
 
 def paper_top1(config: KnnConfig, splits: Splits) -> float | None:
     """The paper's top-1 of a released network, where protocol and counts are those of the paper on ImageNet-1k."""
-    network = ZOO.get(splits.checkpoint["source"])
     sizes = (splits.settings["resize_size"], splits.settings["crop_size"], len(splits.classes), splits.n_val)
     same = sizes == (256, 224, 1000, 50_000) and (config.temperature, config.pooling) == (0.07, "cls")
-    return network.knn_top1 if network and same else None
+    return paper.tables()["table2"].published(splits.checkpoint["source"], "k-NN") if same else None
 
 
 def knn_accuracy(

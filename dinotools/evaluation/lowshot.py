@@ -28,16 +28,14 @@ from dinotools.data.subsets import draw_subset, hold_out, read_subset
 from dinotools.features.logistic import LinearClassifier, Solver, choose_solver, fit
 from dinotools.features.opening import Splits, open_splits
 from dinotools.metrics.classification import by_class, top_accuracy
+from dinotools.reporting import paper
 from dinotools.runtime import device, run_directory
 from dinotools.runtime.console import track
 from dinotools.runtime.errors import DinotoolsError, require
 from dinotools.runtime.results import Result
 
 TOP = 5
-PAPER = {  # network -> share of ImageNet's training images -> top-1 of Table 10
-    "dino_vits16": {0.01: 64.5, 0.1: 72.2, 1.0: 75.7},
-    "dino_resnet50": {0.01: 55.1, 0.1: 67.8, 1.0: 72.1},
-}
+COLUMNS = {share: f"INet {share:.0%} logistic" for share in (0.01, 0.1, 1.0)}  # of Table 10
 PAPER_COUNTS = (1000, 1_281_167, 50_000)  # classes, training and test images of ImageNet-1k
 
 
@@ -102,11 +100,11 @@ def run(config: LowshotConfig) -> Result:
         check_classes(train.labels[rows], val.labels, splits.classes, subset.name)
         trials.setdefault(subset.name, []).append(learn(subset, x[rows], train.labels[rows], test_x, config))
     found = {name: scores(draws, val.labels, splits.classes) for name, draws in trials.items()}
-    paper = papers_numbers(config, splits)
+    published = papers_numbers(config, splits)
     told = [note for draws in trials.values() for trial in draws for note in notes(trial, config.c)]
     return Result(
         title=f"low-shot · {splits.title} · {len(val):,} test images",
-        rows=[row(name, of_name, paper, n_train) for name, of_name in found.items()],
+        rows=[row(name, of_name, published, n_train) for name, of_name in found.items()],
         metrics=found,
         details={**splits.describe(train, val), **runtime.describe()},
         notes=tuple(dict.fromkeys(told)),
@@ -243,12 +241,12 @@ def scores(trials: Sequence[Trial], labels: Tensor, classes: Sequence[str]) -> d
     return found | {"draws": draws, "per_class": by_class(best_classes, labels.repeat(len(trials)), classes)}
 
 
-def row(name: str, found: dict[str, Any], paper: dict[float, float], n_train: int) -> dict[str, Any]:
+def row(name: str, found: dict[str, Any], published: dict[float, float], n_train: int) -> dict[str, Any]:
     """The row of a fraction or list in the table, from its ``scores``."""
     draws = found["draws"]
     several = len(draws) > 1
     images = round(statistics.fmean(draw["images"] for draw in draws))
-    published = paper.get(round(images / n_train, 4))
+    papers = published.get(round(images / n_train, 4))
     return {
         "subset": name,
         "images": images,
@@ -257,7 +255,7 @@ def row(name: str, found: dict[str, Any], paper: dict[float, float], n_train: in
         "top-1 %": found["top1"],
         **({"± %": found["top1_std"]} if several else {}),
         "top-5 %": found["top5"],
-        **({"paper top-1 %": published} if published else {}),
+        **({"paper top-1 %": papers} if papers else {}),
     }
 
 
@@ -266,7 +264,8 @@ def papers_numbers(config: LowshotConfig, splits: Splits) -> dict[float, float]:
     counts = (len(splits.classes), len(splits.train_labels), splits.n_val)
     view = (splits.settings["resize_size"], splits.settings["crop_size"], config.pooling)
     same = (counts, view) == (PAPER_COUNTS, (256, 224, "cls"))
-    return PAPER.get(splits.checkpoint["source"], {}) if same else {}
+    of = {share: paper.tables()["table10"].published(splits.checkpoint["source"], c) for share, c in COLUMNS.items()}
+    return {share: value for share, value in of.items() if same and value is not None}
 
 
 def notes(trial: Trial, costs: Sequence[float]) -> list[str]:

@@ -195,6 +195,26 @@ def said_model(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     return said | ({"mean": list(lists[0]), "std": list(lists[1])} if whole else {})
 
 
+def said_training(checkpoint: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How a training checkpoint says it was made; None of other files.
+
+    Returns:
+        Its options, ours in ``config`` and the official ones in ``args``, as far as they are plain values; with the
+        ``epoch`` it was saved after and, of ours, ``n_images``.
+    """
+    options = checkpoint.get("config", getattr(checkpoint.get("args"), "__dict__", None))
+    if not isinstance(options, Mapping) or not networks_of(checkpoint):
+        return None
+    reached = {name: checkpoint[name] for name in ("epoch", "n_images") if name in checkpoint}
+    return {str(name): value for name, value in {**options, **reached}.items() if _is_plain(value)}
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(isinstance(each, (str, int, float)) for each in value)
+    return value is None or type(value) in (str, int, float, bool)
+
+
 def sha256_of(path: Path) -> str:
     """The sha256 of a file, in hexadecimal, read in pieces."""
     digest = hashlib.sha256()

@@ -26,6 +26,7 @@ from dinotools.models.checkpoint_files import (
     read_checkpoint,
     said_arch,
     said_model,
+    said_training,
     sha256_of,
     sha256_of_tensors,
 )
@@ -53,14 +54,14 @@ class LoadedBackbone:
         arch: architecture, as ``build_backbone`` takes it.
         patch_size: side of a patch in pixels; None for a network without patch tokens.
         embed_dim: width of the feature.
-        source: the file's path, the released network's name, ``timm:NAME``, ``random`` or
-            ``pixels``.
+        source: the file's path, the released network's name, ``timm:NAME``, ``random`` or ``pixels``.
         sha256: of the file, or of timm's tensors; None for random weights.
         key: ``teacher``, ``student`` or ``state dict``; None for random weights.
         dropped: names of the head's or classifier's tensors that were left behind.
         img_size: side of the images it was laid out for; None for torchvision's networks, which take any.
         mean: of each channel, to be subtracted from values in 0..1.
         std: of each channel, to divide them by.
+        training: options that a training checkpoint says it was made with.
     """
 
     model: nn.Module
@@ -74,12 +75,13 @@ class LoadedBackbone:
     img_size: int | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    training: dict[str, Any] | None = None
 
     def describe(self) -> dict[str, Any]:
         """What results.json says of it."""
-        said = ("source", "sha256", "key", "arch", "patch_size", "embed_dim")
-        listed = ("dropped", "mean", "std")
-        told = {name: getattr(self, name) for name in said} | {name: list(getattr(self, name)) for name in listed}
+        said = ("source", "sha256", "key", "arch", "patch_size", "embed_dim", "training")
+        told = {name: getattr(self, name) for name in said}
+        told |= {name: list(getattr(self, name)) for name in ("dropped", "mean", "std")}
         return told | {"num_heads": getattr(self.model, "num_heads", None)}
 
 
@@ -243,6 +245,7 @@ def _load(opened: _Opened, said: Mapping[str, str | int | None]) -> LoadedBackbo
         sha256=opened.sha256,
         key=opened.key,
         dropped=tuple(name for name in opened.head if name not in own),
+        training=said_training(opened.checkpoint),
     )
     _refuse_contradictions(loaded, said, opened.path)
     name = found.arch if found.patch_size is None else f"{found.arch} with patches of {found.patch_size} pixels"

@@ -14,6 +14,7 @@ from dinotools.evaluation import jaccard
 from dinotools.features.attention_maps import attention_maps, keep_mass
 from dinotools.models.checkpoints import load_backbone
 from dinotools.models.vit import build_vit
+from dinotools.reporting.paper import PaperTable
 from dinotools.runtime.errors import DinotoolsError, RunFailed
 from tests.golden import official
 
@@ -97,7 +98,7 @@ def test_the_papers_number_stands_beside_its_own_setting_only(monkeypatch, ckpt,
     assert "paper %" not in jaccard.run(config(ckpt, voc)).rows[0]
     monkeypatch.setattr(jaccard, "PAPER_IMAGES", 3)
     assert "paper %" not in jaccard.run(config(ckpt, voc)).rows[0]
-    monkeypatch.setitem(jaccard.PAPER, ckpt, 45.9)
+    monkeypatch.setattr(PaperTable, "published", lambda table, network, column: 45.9 if network == ckpt else None)
     assert jaccard.run(config(ckpt, voc)).rows[0]["paper %"] == 45.9
     assert "paper %" not in jaccard.run(config(ckpt, voc, imsize=64)).rows[0]
 

@@ -32,17 +32,12 @@ from dinotools.evaluation.davis.frames import WorkingSize
 from dinotools.evaluation.davis.layout import ANNOTATIONS, FRAMES, find_files, read_split
 from dinotools.evaluation.davis.tracking import Tracker
 from dinotools.models.checkpoints import LoadedBackbone
+from dinotools.reporting import paper
 from dinotools.runtime import device, run_directory
 from dinotools.runtime.console import say, track, warn
 from dinotools.runtime.errors import DinotoolsError, require
 from dinotools.runtime.results import Result
 
-PAPER = {  # J&F, J and F of Table 5, in percent
-    "dino_vits16": (61.8, 60.2, 63.4),
-    "dino_vitb16": (62.3, 60.7, 63.9),
-    "dino_vits8": (69.9, 66.6, 73.1),
-    "dino_vitb8": (71.4, 67.9, 74.9),
-}
 PAPER_OBJECTS = 61  # of DAVIS-2017 val
 MASKS = "masks"  # folder of the masks in --out
 MADE_OF = "masks.json"  # what they depend on: only the same command goes on with them
@@ -100,8 +95,8 @@ def run(config: DavisConfig) -> Result:
     metrics = scoring.in_percent(scoring.score_masks(masks))
     counts = scoring.describe(masks, metrics)
     rows = scoring.as_rows(metrics)
-    if (published := paper(config, backbone, counts["objects"])) is not None:
-        rows.insert(1, {"sequence": "paper"} | dict(zip(("J&F Mean", "J Mean", "F Mean"), published, strict=True)))
+    if published := papers_means(config, backbone, counts["objects"]):
+        rows.insert(1, {"sequence": "paper", **published})
     return Result(title, rows, metrics, details | {"data": counts}, (f"Masks are in {folder}.",))
 
 
@@ -214,7 +209,8 @@ def readable(samples: Iterator[EvalSample | UnreadableImage]) -> Iterator[Tensor
         yield sample.image
 
 
-def paper(config: DavisConfig, backbone: LoadedBackbone, n_objects: int) -> tuple[float, float, float] | None:
-    """The paper's J&F, J and F where network, protocol and data are those of the paper."""
+def papers_means(config: DavisConfig, backbone: LoadedBackbone, n_objects: int) -> dict[str, float]:
+    """The paper's J&F, J and F in percent, as columns, where network, protocol and data are those of the paper."""
     same = protocol.protocol_name(config) == "dino-v1" and config.split == "val" and n_objects == PAPER_OBJECTS
-    return PAPER.get(backbone.source) if same else None
+    published = {name: paper.tables()["table5"].published(backbone.source, name) for name in ("J&F", "J", "F")}
+    return {f"{name} Mean": value for name, value in published.items() if same and value is not None}

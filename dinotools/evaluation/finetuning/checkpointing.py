@@ -26,7 +26,9 @@ LATEST = "checkpoint.pth"
 REMEDY = "Start anew with a lower --lr, or with --precision bf16 or fp32."
 
 # options that change where a run computes and what it says, but nothing that is computed from a step to the next
-MAY_DIFFER = frozenset({"out", "overwrite", "resume", "workers", "device", "download", "max_bad", "eval_every"})
+MAY_DIFFER = frozenset(
+    {"out", "overwrite", "resume", "workers", "device", "download", "max_bad", "eval_every", "paper_row"}
+)
 
 
 @dataclass

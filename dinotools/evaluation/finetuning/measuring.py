@@ -11,18 +11,19 @@ from dinotools.data.sources import LabelledImages
 from dinotools.evaluation.finetuning.checkpointing import LATEST, TrainingState
 from dinotools.features.extraction import Extractor, batches_of
 from dinotools.metrics.classification import top_accuracy
+from dinotools.reporting import paper
 from dinotools.runtime.device import Runtime
 from dinotools.runtime.results import Result
 
 TOP = 5
-TABLE_6 = {  # (classes, test images) of a data set -> released network -> top-1 in percent
-    (10, 10_000): {"dino_vits16": 99.0, "dino_vitb16": 99.1},  # CIFAR-10
-    (100, 10_000): {"dino_vits16": 90.5, "dino_vitb16": 91.7},  # CIFAR-100
-    (8142, 24_426): {"dino_vits16": 72.0, "dino_vitb16": 72.6},  # iNaturalist 2018
-    (1010, 3030): {"dino_vits16": 78.2, "dino_vitb16": 78.6},  # iNaturalist 2019
-    (102, 6149): {"dino_vits16": 98.5, "dino_vitb16": 98.8},  # Flowers
-    (196, 8041): {"dino_vits16": 93.0, "dino_vitb16": 93.0},  # Cars
-    (1000, 50_000): {"dino_vits16": 81.5, "dino_vitb16": 82.8},  # ImageNet
+COLUMNS = {  # (classes, test images) of a data set -> column of Table 6
+    (10, 10_000): "C10",
+    (100, 10_000): "C100",
+    (8142, 24_426): "iNat18",
+    (1010, 3030): "iNat19",
+    (102, 6149): "Flowers",
+    (196, 8041): "Cars",
+    (1000, 50_000): "INet",
 }
 
 
@@ -56,7 +57,8 @@ def result_of(
     last = records[-1]
     best = max((record for record in records if "top1" in record), key=lambda record: record["top1"])
     row = {"epochs": last["epoch"], "loss": last["train_loss"], "top-1 %": last["top1"], "top-5 %": last["top5"]}
-    published = TABLE_6.get((len(state.classes), data["val"]["images"]), {}).get(state.start["source"])
+    column = COLUMNS.get((len(state.classes), data["val"]["images"]), "")
+    published = paper.tables()["table6"].published(state.start["source"], column)
     if published and config.crop_size == 224:
         row["paper top-1 %"] = published
     return Result(

@@ -40,7 +40,7 @@ from dinotools.evaluation.linear.training import (
 from dinotools.features.extraction import Features, View, extract, forward
 from dinotools.features.network import settings_of
 from dinotools.metrics.classification import by_class
-from dinotools.models.zoo import ZOO
+from dinotools.reporting import paper as published_numbers
 from dinotools.runtime import run_directory
 from dinotools.runtime.console import say, track
 from dinotools.runtime.device import Runtime
@@ -202,9 +202,8 @@ def train(
 
 def papers_top1(source: str, settings: dict[str, Any], n_classes: int, n_val: int) -> float | None:
     """The paper's top-1 of a released network, where sizes and counts are those of the paper on ImageNet-1k."""
-    network = ZOO.get(source)
     same = (settings["resize_size"], settings["crop_size"], n_classes, n_val) == (256, 224, 1000, 50_000)
-    return network.linear_top1 if network and same else None
+    return published_numbers.tables()["table2"].published(source, "linear") if same else None
 
 
 def result_of(

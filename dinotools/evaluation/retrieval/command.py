@@ -19,8 +19,7 @@ from dinotools.configs import files
 from dinotools.configs.retrieval import RetrievalConfig
 from dinotools.data.oxford_paris import RetrievalData, open_retrieval
 from dinotools.data.transforms import Shrink
-from dinotools.evaluation.retrieval import ranking
-from dinotools.evaluation.retrieval.lists import write_page
+from dinotools.evaluation.retrieval import lists, ranking
 from dinotools.evaluation.retrieval.settings import Settings, paper_map, settings_of
 from dinotools.features.descriptors import Descriptors, fingerprint_of, open_descriptors
 from dinotools.features.extraction import Features
@@ -78,9 +77,17 @@ def run(config: RetrievalConfig) -> Result:
     if config.search != "exact":
         found = ranking.search_index(queries, distractors, config, vectors_of(config, descriptors))
     scores = ranking.score(queries, database, distractors, data.truth, found)
-    if config.html is not None:
-        write_page(config, data, scores, queries, searched)
+    if config.html is not None or config.out is not None:
+        write_lists(config, data, lists.rank(config, data, scores, queries, searched))
     return result_of(config, settings, data, descriptors, described, scores, found)
+
+
+def write_lists(config: RetrievalConfig, data: RetrievalData, found: list[dict[str, Any]]) -> None:
+    """What the queries found, where it is asked for: as a page, and in --out as a file."""
+    if config.html is not None:
+        lists.write_page(config, data, found)
+    if config.out is not None:
+        run_directory.write_json(config.out / lists.FILE, {"queries": found})
 
 
 def vectors_of(config: RetrievalConfig, descriptors: Descriptors) -> dict[str, Any]:

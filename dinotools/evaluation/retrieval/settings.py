@@ -1,4 +1,4 @@
-"""What the two protocols fix: sizes, scales and whether queries are cropped; and the paper's numbers.
+"""What the two protocols fix: sizes, scales and whether queries are cropped.
 
 ``dino-paper`` is what the authors ran: query images whole (Revisited Oxford and Paris ask for their boxes), Oxford at
 224 pixels and one scale, Paris at 512 and three (official README and ``eval_image_retrieval.py``). ``revisitop`` is the
@@ -11,13 +11,11 @@ from dataclasses import dataclass
 
 from dinotools.configs.retrieval import RetrievalConfig
 from dinotools.features.scales import SCALES
+from dinotools.reporting import paper
 from dinotools.runtime.errors import require
 
 OXFORD, PARIS = "roxford5k", "rparis6k"
-TABLE_3 = {  # released network -> benchmark -> mAP in percent, Medium and Hard
-    "dino_vits16": {OXFORD: (41.8, 13.7), PARIS: (63.1, 34.4)},
-    "dino_vits16_gldv2": {OXFORD: (51.5, 24.3), PARIS: (75.3, 51.6)},
-}
+COLUMNS = {OXFORD: "ROx", PARIS: "RPar"}  # of Table 3
 
 
 @dataclass(frozen=True)
@@ -76,5 +74,8 @@ def paper_map(config: RetrievalConfig, settings: Settings, source: str) -> dict[
     same = settings == paper_settings(config) and config.protocol == "dino-paper" and config.pooling == "cls"
     if not same or config.whiten or config.query_expansion or config.distractors:
         return {}
-    published = TABLE_3.get(source, {}).get(config.dataset.lower())
-    return {} if published is None else dict(zip(("medium", "hard"), published, strict=True))
+    column = COLUMNS.get(config.dataset.lower())
+    published = {
+        name: paper.tables()["table3"].published(source, f"{column} {name[0].upper()}") for name in ("medium", "hard")
+    }
+    return {name: value for name, value in published.items() if value is not None}

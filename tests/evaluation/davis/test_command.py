@@ -218,8 +218,8 @@ def test_the_paper_stands_beside_its_own_setting_only():
     backbone = dataclasses.replace(load_backbone(**NETWORK), source="dino_vits8")
     official = DavisConfig(ckpt="dino_vits8", data="davis", out="out")
     assert protocol.protocol_name(official) == "dino-v1"
-    assert command.paper(official, backbone, 61) == (69.9, 66.6, 73.1)
-    assert command.paper(official, backbone, 60) is None
-    assert command.paper(dataclasses.replace(official, topk=4), backbone, 61) is None
-    assert command.paper(dataclasses.replace(official, split="train"), backbone, 61) is None
-    assert command.paper(official, dataclasses.replace(backbone, source="random"), 61) is None
+    assert command.papers_means(official, backbone, 61) == {"J&F Mean": 69.9, "J Mean": 66.6, "F Mean": 73.1}
+    assert command.papers_means(official, backbone, 60) == {}
+    assert command.papers_means(dataclasses.replace(official, topk=4), backbone, 61) == {}
+    assert command.papers_means(dataclasses.replace(official, split="train"), backbone, 61) == {}
+    assert command.papers_means(official, dataclasses.replace(backbone, source="random"), 61) == {}

@@ -3,6 +3,7 @@
 import json
 import re
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 
 from dinotools.configs.retrieval import RetrievalConfig
 from dinotools.data.transforms import Shrink, normalize
-from dinotools.evaluation.retrieval import command, ranking
+from dinotools.evaluation.retrieval import command, lists, ranking
 from dinotools.evaluation.retrieval.settings import Settings, paper_map, settings_of
 from dinotools.features.scales import SCALES, MultiScale
 from dinotools.features.unit_rows import UnitRows
@@ -217,7 +218,7 @@ def test_query_expansion_looks_at_database_and_distractors(benchmark_file, distr
 
 def test_the_page_shows_what_each_query_found(benchmark_file, distractors, tmp_path):
     page = tmp_path / "page.html"
-    options = {"html": page, "protocol": "revisitop", "distractors": str(distractors)}
+    options = {"html": page, "protocol": "revisitop", "distractors": str(distractors), "out": tmp_path / "out"}
     command.run(config(benchmark_file, **options))
     text = page.read_text(encoding="utf-8")
     articles = text.split("<article")[1:]
@@ -229,6 +230,14 @@ def test_the_page_shows_what_each_query_found(benchmark_file, distractors, tmp_p
         seen = set(re.findall(r'class="shot positive"><img [^>]*alt="([^"]*)"', article))
         assert seen <= positives
         assert ("more positive" in article) == (len(seen) < len(positives))
+    stored = json.loads((tmp_path / "out" / lists.FILE).read_text())["queries"]
+    for article, of in zip(articles, stored, strict=True):
+        assert [Path(hit["image"]).stem for hit in of["hits"]] == re.findall('<img [^>]*alt="([^"]*)"', article)[1:]
+        assert all(Path(hit["image"]).is_absolute() for hit in of["hits"])
+    few = lists.illustrated(stored[0], most=2)
+    positives = sum(hit["verdict"] == "positive" for hit in stored[0]["hits"])
+    assert len(few.hits) == 2
+    assert few.missed + sum(hit.verdict == "positive" for hit in few.hits) == stored[0]["missed"] + positives
 
 
 def test_distractors_are_never_all_in_memory(benchmark_file, distractors, tmp_path, monkeypatch):
