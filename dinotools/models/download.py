@@ -13,6 +13,8 @@ from dinotools.runtime import downloading
 from dinotools.runtime.cache import cache_directory
 from dinotools.runtime.errors import DinotoolsError
 
+WAITS_S = (1.0,)  # where there is no network, whoever waits for the command shall soon know
+
 
 def fetch(url: str, *, download: bool = True) -> Path:
     """The cached file of an URL, downloaded if it is not there yet.
@@ -31,7 +33,7 @@ def fetch(url: str, *, download: bool = True) -> Path:
         by_hand = f"Download {url} by other means and put the file there."
         raise DinotoolsError("is not in the cache, and downloads are off", target, by_hand)
     try:
-        downloading.download([url], target)
+        downloading.download([url], target, waits=WAITS_S)
     except DinotoolsError as error:  # not RunFailed: what wants the weights has not begun
         elsewhere = "DINOTOOLS_CACHE names another folder for the cache."
         raise DinotoolsError(error.what, error.where, f"{error.remedy} {elsewhere}") from error

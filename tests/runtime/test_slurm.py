@@ -13,8 +13,8 @@ import pytest
 
 from dinotools.runtime import slurm
 from dinotools.runtime.errors import DinotoolsError, Interrupted
-from tests.runtime import trainee
 from tests.command_line import dinotools
+from tests.runtime import trainee
 
 submitit = pytest.importorskip("submitit")
 FOREVER = 100_000

@@ -20,6 +20,7 @@ from dinotools.runtime.results import Result
 from dinotools.runtime.run_directory import check_writable
 
 FEW = 5  # names in a sentence
+WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0)  # a night of downloads survives a short break
 
 
 def run(config: DataFetchConfig) -> Result:
@@ -82,7 +83,7 @@ def _settle(file: File, config: DataFetchConfig) -> str:
         if fault := file.fingerprint.fault_of(path):
             raise DinotoolsError(fault, path, "Delete it, or move it away, and fetch it again.")
     else:
-        download(file.urls, path, file.fingerprint)
+        download(file.urls, path, file.fingerprint, waits=WAITS_S)
     state = "there before" if there else "downloaded"
     if file.unpack is None:
         return state

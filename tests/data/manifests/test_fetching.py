@@ -20,8 +20,9 @@ SUM = {"md5": hashlib.md5(CONTENT).hexdigest(), "sum_source": "the publisher"}
 
 
 @pytest.fixture
-def fetch(shelf, tmp_path):
-    """Fetches a set of one file, file.bin, from addresses in turn; what came of it, and the error if there was one."""
+def fetch(shelf, tmp_path, monkeypatch):
+    """Fetches a set of one file, file.bin, from addresses in turn; returns the result."""
+    monkeypatch.setattr(fetching, "WAITS_S", (0.0, 0.0))
 
     def run(*urls, **keys):
         shelf(files=[{"name": "file.bin", "urls": list(urls), **keys}])
@@ -63,7 +64,7 @@ def test_wrong_sums_everywhere_are_named_with_their_source(server, fetch, place)
 
 def test_a_later_run_goes_on_even_from_another_mirror(server, fetch, place, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(RunFailed, match="broke off"):
-        patch.setattr(downloading, "WAITS_S", ())
+        patch.setattr(fetching, "WAITS_S", ())
         fetch(server.serve("a", CONTENT, cuts=[40_000], etag=None))
     assert names(place.parent) == ["file.bin.part", "file.bin.part.json"]
     fetch(server.serve("b", CONTENT, etag=None), **SUM)
@@ -80,7 +81,7 @@ def test_a_size_that_is_not_the_published_one_is_refused(server, fetch, place):
 def test_no_room_on_the_disk_is_seen_before_anything_is_asked(server, fetch, place, monkeypatch):
     free = downloading.RESERVE + len(CONTENT) - 1
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
-    with pytest.raises(DinotoolsError, match="no room.*--to") as error:
+    with pytest.raises(DinotoolsError, match=r"no room.*--to") as error:
         fetch(server.serve("a", CONTENT), bytes=len(CONTENT))
     assert error.value.exit_code == 2
     assert not place.exists()

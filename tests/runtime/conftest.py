@@ -1,0 +1,1 @@
+from tests.runtime.file_server import server as server  # a fixture
