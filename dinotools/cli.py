@@ -12,16 +12,26 @@ from dinotools.configs.attention import AttentionConfig, JaccardConfig
 from dinotools.configs.classification import KnnConfig
 from dinotools.configs.copydays import CopydaysConfig, CopydaysMakeConfig
 from dinotools.configs.data import DataStatsConfig
+from dinotools.configs.data_sets import (
+    DataCheckConfig,
+    DataFetchConfig,
+    DataInfoConfig,
+    DataListConfig,
+    DataPrepareConfig,
+    DataSampleConfig,
+)
 from dinotools.configs.demo import DemoConfig
+from dinotools.configs.doctor import DoctorConfig
 from dinotools.configs.embedding import EmbedConfig
 from dinotools.configs.export import ExportConfig
 from dinotools.configs.features import FeaturesConfig
 from dinotools.configs.finetuning import FinetuneConfig
 from dinotools.configs.linear import LinearConfig
 from dinotools.configs.lowshot import LowshotConfig
-from dinotools.configs.models import InfoConfig, ListConfig
+from dinotools.configs.models import InfoConfig, ListConfig, ThroughputConfig
 from dinotools.configs.photos import DuplicatesConfig, IndexConfig, SearchConfig
 from dinotools.configs.pretraining import PretrainConfig
+from dinotools.configs.recipes import RecipesListConfig, RecipesRunConfig, RecipesShowConfig
 from dinotools.configs.report import ReportConfig
 from dinotools.configs.retrieval import RetrievalConfig
 from dinotools.configs.video import DavisConfig, DavisScoreConfig, PcaVideoConfig
@@ -32,6 +42,8 @@ models = typer.Typer(no_args_is_help=True, help="Networks and their files.")
 app.add_typer(models, name="models")
 data = typer.Typer(no_args_is_help=True, help="Data sets.")
 app.add_typer(data, name="data")
+recipes = typer.Typer(no_args_is_help=True, help="Shell scripts that reproduce the paper's tables and figures.")
+app.add_typer(recipes, name="recipes")
 
 
 def _print_version(wanted: bool) -> None:
@@ -51,8 +63,9 @@ def dinotools_app(
 
 
 command(app, "demo", DemoConfig, "dinotools.demo:run")
+command(app, "doctor", DoctorConfig, "dinotools.doctor:run")
 command(app, "pretrain", PretrainConfig, "dinotools.pretraining.trainer:run", presets=True)
-command(app, "report", ReportConfig, "dinotools.pretraining.report:run")
+command(app, "report", ReportConfig, "dinotools.reproduction.command:run")
 command(app, "export", ExportConfig, "dinotools.models.export.command:run")
 command(app, "features", FeaturesConfig, "dinotools.features.command:run")
 command(app, "knn", KnnConfig, "dinotools.evaluation.knn:run")
@@ -73,7 +86,17 @@ command(app, "jaccard", JaccardConfig, "dinotools.evaluation.jaccard:run")
 command(app, "embed", EmbedConfig, "dinotools.evaluation.embedding.command:run")
 command(models, "list", ListConfig, "dinotools.models.catalogue:list_models")
 command(models, "info", InfoConfig, "dinotools.models.catalogue:describe_model")
+command(models, "throughput", ThroughputConfig, "dinotools.models.throughput:run")
+command(data, "list", DataListConfig, "dinotools.data.manifests.catalogue:list_sets")
+command(data, "info", DataInfoConfig, "dinotools.data.manifests.catalogue:describe")
+command(data, "fetch", DataFetchConfig, "dinotools.data.manifests.fetching:run")
+command(data, "check", DataCheckConfig, "dinotools.data.manifests.checking:run")
+command(data, "prepare", DataPrepareConfig, "dinotools.data.manifests.preparing:run")
+command(data, "sample", DataSampleConfig, "dinotools.data.miniatures.command:run")
 command(data, "stats", DataStatsConfig, "dinotools.data.stats:run")
+command(recipes, "list", RecipesListConfig, "dinotools.recipes:list_recipes")
+command(recipes, "show", RecipesShowConfig, "dinotools.recipes:show")
+command(recipes, "run", RecipesRunConfig, "dinotools.recipes:run")
 
 
 def main() -> None:

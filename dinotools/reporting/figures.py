@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from dinotools.reporting import html
 from dinotools.reporting.overlay import heat
 from dinotools.reporting.palette import marks
 from dinotools.runtime.run_directory import write_atomically
 
 INK = "#3b3f46"  # reads on white and survives grey printing
-COLOURS = ("#2f6db5", "#d1652a", "#4a8f3c", "#8a5ab5")
+LINE = "#d5d8db"  # of what frames a picture
+GROUND = "#fefefe"  # what lies behind a picture, such as under a word that crosses a line
+# told apart by people who see red and green alike (Okabe and Ito 2008, "Color universal design")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 DPI = 130
 HEAT_RANGE = 10  # percent points that the colours of a heat map spread over, at most
 MARKERS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "cross": "P"}  # by palette.SHAPES
@@ -79,7 +86,16 @@ def picture_rows(
     return figure
 
 
-def scatter(points: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, labelled: bool, title: str) -> Figure:
+def scatter(
+    points: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    *,
+    labelled: bool,
+    title: str = "",
+    legend: bool = True,
+    width: float = 8.4,
+) -> Figure:
     """Points in the plane, coloured by class; the axes have the same scale and no ticks.
 
     Args:
@@ -88,11 +104,14 @@ def scatter(points: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, l
         classes: names of the classes.
         labelled: whether every point stands for a class and bears its name; else up to 40 classes get a legend.
         title: heading.
+        legend: whether they do; it may stand elsewhere.
+        width: of the picture in inches.
     """
-    width, height = np.ptp(points, axis=0)
-    figure = Figure(figsize=(8.4, float(np.clip(7 * height / max(width, 1e-9), 4, 8))), layout="constrained")
+    across, up = np.ptp(points, axis=0)
+    height = width * float(np.clip(0.83 * up / max(across, 1e-9), 0.48, 0.95))
+    figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
-    area = float(np.clip(12_000 / len(points), 7, 30))
+    area = float(np.clip(12_000 / len(points), 7, 30)) * width / 8.4
     for number, (name, mark) in enumerate(zip(classes, marks(len(classes)), strict=True)):
         x, y = points[labels == number].T
         axes.scatter(
@@ -102,19 +121,19 @@ def scatter(points: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, l
             c=mark.colour,
             marker=MARKERS[mark.shape],
             linewidths=0.3,
-            edgecolors="white",
+            edgecolors=GROUND,
             label=plain(name),
         )
     if labelled:
         axes.margins(x=0.15)  # room for names
         _name_points(axes, points, [plain(classes[number]) for number in labels])
-    elif 1 < len(classes) <= LEGEND_CLASSES:
+    elif legend and 1 < len(classes) <= LEGEND_CLASSES:
         columns = 1 + (len(classes) > LEGEND_CLASSES // 2)
         figure.legend(loc="outside right upper", fontsize=8, frameon=False, ncols=columns, markerscale=1.5)
     axes.set_title(plain(title), loc="left", fontsize=10, color=INK)
     axes.set_aspect("equal", adjustable="datalim")
     axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_color("#d5d8db")
+    axes.spines[:].set_color(LINE)
     return figure
 
 
@@ -219,6 +238,32 @@ def heat_map(
     bar.ax.tick_params(length=0, labelsize=8, colors=INK)
     bar.set_label(labels[2], fontsize=9, color=INK)
     return figure
+
+
+def svg(figure: Figure, label: str) -> str:
+    """The figure as an <svg> of a page: its ink, ground and colours are the page's, in light and dark; text is text.
+
+    Args:
+        figure: drawn with INK, GROUND, LINE and COLOURS, which become the variables of ``html.STYLE``.
+        label: what is to be seen, in words.
+    """
+    drawn, label = io.StringIO(), html.text(label)
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": label}):
+        figure.savefig(drawn, format="svg", transparent=True)
+    text = drawn.getvalue().partition("<svg")[2]
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<defs>\s*</defs>", "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="[^"]*"', "<g", text)  # figures of one page would share them
+    text = re.sub(r"font-family:[^;\"]*;?", "", text)
+    text = re.sub(r"font: ([^;\"]*?)([\d.]+px)[^;\"]*", r"font-size: \2", text)  # what older Matplotlib writes
+    text = re.sub(r' (?:d|x|y)="[^"]*"', lambda found: re.sub(r"(\.\d)\d+", r"\1", found[0]), text)
+    variables = {INK: "ink", "#000000": "ink", GROUND: "page", LINE: "line"}
+    variables |= {colour: f"series-{i}" for i, colour in enumerate(COLOURS, start=1)}
+    for colour, name in variables.items():
+        text = text.replace(colour, f"var(--{name})")
+    box = re.search(r'viewBox="[^"]*"', text)
+    assert box is not None  # Matplotlib writes one
+    inside = re.sub(r"\s+", " ", text.partition(">")[2])
+    return f'<svg class="chart" role="img" aria-label="{label}" {box[0]}>{inside}'
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -23,11 +23,10 @@ SIGNS: dict[Verdict, tuple[str, str]] = {  # what tells the frames apart beside 
 }
 
 STYLE = """
-:root { --positive: #0b7d4b; --negative: #c8321f; --junk: #7b828a; --sign: #fff; }
+:root { --positive: #0b7d4b; --negative: #c8321f; --junk: #676e77; --sign: #fff; }
 @media (prefers-color-scheme: dark) {
   :root { --positive: #46c48a; --negative: #ff7f68; --junk: #969ea7; --sign: #17191c; }
 }
-body { max-width: 86rem; }
 .tools, .legend { display: flex; flex-wrap: wrap; gap: .4rem 1.4rem; margin: 1rem 0; padding: 0; list-style: none;
   font-size: .9rem; }
 .tools[hidden] { display: none; }
@@ -35,10 +34,10 @@ select { font: inherit; color: inherit; background: var(--card); border: 1px sol
   padding: .2rem .4rem; max-width: 100%; }
 article { display: grid; grid-template-columns: 11rem 1fr; gap: 1rem 1.2rem; padding: 1.4rem 0;
   border-top: 1px solid var(--line); }
-article > * { min-width: 0; } article figure { margin: 0; }
-h2 { font-size: 1rem; line-height: 1.3; margin: .5rem 0 .3rem; font-weight: 600; }
-dl { display: grid; grid-template-columns: auto auto; justify-content: start; gap: 0 .8rem; margin: 0;
-  font-size: .85rem; } dt { color: var(--soft); } dd { margin: 0; font-variant-numeric: tabular-nums; }
+article > * { min-width: 0; } article figure { margin: 0; } article figcaption { font-variant-numeric: tabular-nums; }
+.query .name { font-size: 1rem; line-height: 1.3; margin: .5rem 0 .3rem; font-weight: 600; }
+.query dl { display: grid; grid-template-columns: auto auto; justify-content: start; gap: 0 .8rem; margin: 0;
+  font-size: .85rem; } .query dt { color: var(--soft); } .query dd { margin: 0; font-variant-numeric: tabular-nums; }
 .query { align-self: start; position: sticky; top: .8rem; } .cropped { overflow: hidden; }
 .box { position: absolute; border: 2px solid #fff; box-shadow: 0 0 0 1px #000, 0 0 0 99rem #0008; }
 .hit { border: 1px solid var(--line); }
@@ -52,11 +51,17 @@ dl { display: grid; grid-template-columns: auto auto; justify-content: start; ga
 .legend li { display: flex; gap: .5rem; align-items: center; }
 .legend .shot { flex: none; width: 2.2rem; height: 1.8rem; } .legend .sign { inset: 0; }
 .rank { color: var(--ink); font-weight: 600; margin-right: .5rem; }
-figcaption { font-variant-numeric: tabular-nums; } .further { margin: .8rem 0 0; color: var(--soft); }
+.further { margin: .8rem 0 0; color: var(--soft); }
 @media (max-width: 45rem) {
-  body { padding: 1rem .8rem; } article { grid-template-columns: 1fr; }
-  .query { position: static; display: grid; grid-template-columns: auto 1fr; gap: .8rem; } .query h2 { margin-top: 0; }
+  article { grid-template-columns: 1fr; }
+  .query { position: static; display: grid; grid-template-columns: auto 1fr; gap: .8rem; }
+  .query .name { margin-top: 0; }
 }
+"""
+
+PAGE_STYLE = """
+body { max-width: 86rem; }
+@media (max-width: 45rem) { body { padding: 1rem .8rem; } }
 """
 
 SCRIPT = """
@@ -117,13 +122,13 @@ def page(title: str, lead: str, lists: Sequence[RankedList], footer: str) -> str
     Raises:
         ValueError: a score is NaN; that of a query without positives is None.
     """
-    body = f"{_legend(lists)}{_orders(lists)}<main>\n{''.join(map(_article, lists))}</main>"
+    body = f"{legend(lists)}{_orders(lists)}<main>\n{''.join(map(article, lists))}</main>"
     if lists and lists[0].scores:
         body += f"<script>{SCRIPT}</script>"
-    return document(title, lead, body, footer, style=thumbnails.STYLE + STYLE)
+    return document(title, lead, body, footer, style=thumbnails.STYLE + STYLE + PAGE_STYLE)
 
 
-def _legend(lists: Sequence[RankedList]) -> str:
+def legend(lists: Sequence[RankedList]) -> str:
     """What the frames mean, of those that occur."""
     present = {hit.verdict for found in lists for hit in found.hits}
     items = [
@@ -151,7 +156,13 @@ def _orders(lists: Sequence[RankedList]) -> str:
     )
 
 
-def _article(found: RankedList) -> str:
+def article(found: RankedList, level: int = 2) -> str:
+    """A query and its list, as HTML that needs the STYLE of this file and of the thumbnails.
+
+    Args:
+        found: what is shown.
+        level: of its heading, from 1.
+    """
     scores = "".join(
         f"<dt>{text(name)}</dt><dd>{'no positives' if score is None else f'{100 * score:.1f} %'}</dd>"
         for name, score in found.scores.items()
@@ -161,7 +172,8 @@ def _article(found: RankedList) -> str:
     further = f"{found.missed:,} more positive{'s are' if found.missed > 1 else ' is'} not shown."
     return f"""<article data-scores="{json.dumps(list(found.scores.values()), allow_nan=False)}">
 <figure class="query">{_query(found)}
-<figcaption><h2>{name_below(found.name)}</h2>{f"<dl>{scores}</dl>" if scores else ""}</figcaption></figure>
+<figcaption><h{level} class="name">{name_below(found.name)}</h{level}>{f"<dl>{scores}</dl>" if scores else ""}
+</figcaption></figure>
 <div><ol class="tiles">
 {tiles}</ol>{f'<p class="further">{further}</p>' if found.missed else ""}</div>
 </article>

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from dinotools.reporting.figures import COLOURS, INK, plain
+from dinotools.reporting.figures import COLOURS, GROUND, INK, plain
 from dinotools.reporting.palette import marks
 
 Points = Sequence[tuple[float, float]]
@@ -47,8 +47,8 @@ def draw(panels: Sequence[Panel], x_label: str) -> Figure:
     """
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
-    names = list(dict.fromkeys(name for panel in panels for name in panel.lines))
-    colours = dict(zip(names, _colours(len(names)), strict=True))
+    colours = colours_of(panels)
+    names = list(colours)
     figure = Figure(figsize=(5.4 * columns, 3.1 * rows + 0.3), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid[len(panels) :]:
@@ -62,6 +62,38 @@ def draw(panels: Sequence[Panel], x_label: str) -> Figure:
         handles, labels = grid[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(names)), fontsize=8, frameon=False)
     return figure
+
+
+def draw_one(panel: Panel, x_label: str, colours: Mapping[str, str]) -> Figure:
+    """A panel alone, small enough to be read on a phone; its title and the names of its lines stand elsewhere.
+
+    Args:
+        panel: the panel.
+        x_label: what x counts.
+        colours: of every line, as from ``colours_of``.
+    """
+    figure = Figure(figsize=(3.9, 2.55), layout="constrained")
+    _draw_panel(figure.subplots(), replace(panel, title=""), colours, x_label)
+    return figure
+
+
+def described(panel: Panel, x_label: str) -> str:
+    """What a panel shows, in words: where every line begins and ends."""
+    lines = [
+        f"{name + ': ' if len(panel.lines) > 1 else ''}from {points[0][1]:.3g} at {x_label} {points[0][0]:.3g} "
+        f"to {points[-1][1]:.3g} at {x_label} {points[-1][0]:.3g}"
+        for name, points in panel.lines.items()
+        if points
+    ]
+    level = [f"dashed line: {panel.level[0]}, {panel.level[1]:.3g}"] if panel.level else []
+    knees = [f"{name} at {x_label} {x:.3g}" for name, x in panel.knees.items()]
+    return f"Curve of {panel.title}. {'; '.join([*lines, *level, *knees])}."
+
+
+def colours_of(panels: Sequence[Panel]) -> dict[str, str]:
+    """A colour for every name of a line, the same in all panels."""
+    names = list(dict.fromkeys(name for panel in panels for name in panel.lines))
+    return dict(zip(names, _colours(len(names)), strict=True))
 
 
 def thinned(points: Points, most: int = MOST_POINTS) -> Points:
@@ -129,5 +161,5 @@ def _draw_knees(axes: Axes, knees: Mapping[str, float]) -> None:
             va="top",
             fontsize=7,
             color=INK,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+            bbox={"facecolor": GROUND, "edgecolor": "none", "pad": 0.5},
         )

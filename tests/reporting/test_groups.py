@@ -48,7 +48,7 @@ def test_the_paths_can_be_copied_as_they_are(page):
 
 
 def test_the_table_of_the_calibration_is_optional(page):
-    assert "<td>&lt;crop&gt;</td><td>91.50</td>" in page and "<td>43.25</td>" in page
+    assert '<td>&lt;crop&gt;</td><td class="number">91.50</td>' in page and ">43.25</td>" in page
     empty = groups.page("t", "l", [], "f")
     assert "<table>" not in empty and "There are none." in empty
 

@@ -96,6 +96,16 @@ def test_rows_are_found_by_path_and_others_are_told_apart():
         paper.row("")
 
 
+def test_rows_that_are_the_same_run_name_one_that_names_none():
+    tied = [row for row in paper.rows().values() if row.same_as]
+    assert tied
+    for row in tied:
+        other = paper.row(row.same_as)
+        assert other.run == other.path != row.path
+        assert row.released is None
+        assert other.released is None
+
+
 def test_an_unknown_row_is_refused_before_the_command_runs(tmp_path):
     words = ["knn", "--ckpt", "nowhere.pth", "--data", "nowhere", "--paper-row", "table2/dino_vit16"]
     error = CliRunner().invoke(app, words).exception

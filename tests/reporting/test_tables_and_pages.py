@@ -60,3 +60,20 @@ def test_where_space_lacks_headings_are_broken_and_short_names_are_not():
     tables.print_result(Result("title", rows), console)
     text = console.file.getvalue()
     assert "bmx-trees" in text and "61.25" in text and "J of all objects" not in text
+
+
+def test_a_table_of_a_page_keeps_markup_apart_from_text():
+    rows = [
+        {"name": "a < b", "ours": 1.5, "link": html.Html('<a href="#x">x</a>')},
+        {"name": "c", "ours": None, "link": ""},
+    ]
+    text = html.table(rows, "two rows", cards=True)
+    assert 'aria-label="two rows"' in text and 'tabindex="0"' in text
+    assert re.findall("<th [^>]*>", text) == ['<th scope="col">', '<th scope="col" class="number">', '<th scope="col">']
+    assert '<td data-label="name">a &lt; b</td><td class="number" data-label="ours">1.50</td>' in text
+    assert '<a href="#x">x</a></td>' in text
+    assert "data-label" not in html.table(rows)
+
+
+def test_what_is_folded_has_a_summary_that_is_text():
+    assert html.details("a < b", "<p>c</p>") == "<details><summary>a &lt; b</summary>\n<p>c</p>\n</details>"

@@ -1,10 +1,13 @@
 """What stands in the panels, read back from the figure."""
 
+import re
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 
 from dinotools.reporting import figures
-from dinotools.reporting.training_curves import MOST_POINTS, Panel, draw, thinned
+from dinotools.reporting.training_curves import MOST_POINTS, Panel, colours_of, described, draw, draw_one, thinned
 
 
 @pytest.mark.filterwarnings("error")
@@ -40,3 +43,33 @@ def test_a_long_curve_becomes_means():
     assert np.allclose(drawn[:, 1], 0.5)
     assert np.allclose(drawn.mean(0), np.mean(points, 0))
     assert thinned(points[:MOST_POINTS]) == points[:MOST_POINTS]
+
+
+def test_a_chart_of_a_page_has_its_inks_its_words_and_nothing_to_fetch():
+    knees = {"lr warm-up ends": 2.0}
+    panel = Panel("loss & <more>", {"a": [(0, 4.0), (10, 0.5)], "b": [(0, 3.0), (5, 1.25)]}, ("ln K", 4.2), knees)
+    colours = colours_of([panel])
+    drawn = [figures.svg(draw_one(panel, "epoch", colours), described(panel, "epoch")) for _ in range(2)]
+    assert drawn[0] == drawn[1]
+    svg = ElementTree.fromstring(drawn[0].replace("xlink:href", "href"))
+    assert svg.get("aria-label") == (
+        "Curve of loss & <more>. a: from 4 at epoch 0 to 0.5 at epoch 10; b: from 3 at epoch 0 to 1.25 at epoch 5; "
+        "dashed line: ln K, 4.2; lr warm-up ends at epoch 2."
+    )
+    assert {"epoch", "ln K", "lr warm-up ends"} <= {"".join(text.itertext()).strip() for text in svg.iter("text")}
+    styles = " ".join(element.get("style", "") for element in svg.iter())
+    assert {f"var(--{name})" for name in ("ink", "page", "series-1", "series-2")} == set(
+        re.findall(r"var\([^)]*\)", styles)
+    )
+    assert "#000" not in styles and "font-family" not in styles
+    assert "http" not in drawn[0] and "<style" not in drawn[0]
+    ids = [element.get("id") for element in svg.iter() if element.get("id")]
+    assert len(ids) == len(set(ids))
+    assert {element.get("href")[1:] for element in svg.iter() if element.get("href")} <= set(ids)
+
+
+def test_charts_of_one_page_share_no_names():
+    panels = [Panel(title, {"a": [(0, 1.0), (1, 0.5)]}) for title in ("one", "two")]
+    drawn = [figures.svg(draw_one(panel, "epoch", colours_of(panels)), described(panel, "epoch")) for panel in panels]
+    first, second = (set(re.findall(r'\bid="([^"]*)"', svg)) for svg in drawn)
+    assert first and second and not first & second

@@ -1,0 +1,1 @@
+"""``dinotools report``: results beside the paper's numbers, and how pre-training went."""
