@@ -29,6 +29,7 @@ from dinotools.runtime.errors import DinotoolsError, RunFailed
 from dinotools.runtime.results import Result
 
 SHARED = "recipe.sh"  # what all recipes source
+KINDS = ("table", "fig")  # that the paper numbers
 REQUIRED = ("Expected", "Tolerance", "Data", "Hardware", "Time")
 OPTIONAL = ("Source", "Notes")
 ENTRY = re.compile(r"# ([A-Z][a-z]+)(?: {2,}(.*))?")  # "# Key   text"; a further line of the text is indented
@@ -91,7 +92,10 @@ def show(config: RecipesShowConfig) -> Result:
     commands = dry_run(recipe, {"SMOKE": "", "ROWS": ""})
     return Result(
         title=f"{recipe.name} · {recipe.title}",
-        rows=[{"": key, "of this recipe": text} for key, text in recipe.header.items()],
+        rows=[
+            {"": key, recipe.name: text if key == "Expected" else recipe.in_a_line(key)}  # which has columns
+            for key, text in recipe.header.items()
+        ],
         metrics={"name": recipe.name, "title": recipe.title, **lower(recipe.header), "commands": commands},
         details={"script": str(recipe.script)},
         notes=(f"{recipe.script} DATA OUT runs:", *commands),
@@ -138,9 +142,14 @@ class RecipeFailed(RunFailed):
 
 
 def scripts() -> dict[str, Path]:
-    """The recipes by name, tables by number."""
+    """The recipes by name: tables and figures by number, then the others."""
     found = {path.stem: path for path in shipped("recipes").glob("*.sh") if path.name != SHARED}
-    return dict(sorted(found.items(), key=lambda item: re.sub(r"\d+", lambda n: n[0].zfill(3), item[0])))
+
+    def place(name: str) -> tuple[int, int, str]:
+        numbered = re.fullmatch(r"(table|fig)(\d+)", name)
+        return (KINDS.index(numbered[1]), int(numbered[2]), name) if numbered else (len(KINDS), 0, name)
+
+    return {name: found[name] for name in sorted(found, key=place)}
 
 
 def find_recipe(name: str) -> Recipe:

@@ -13,6 +13,9 @@ from dinotools.reproduction.documents import differences, is_of, lookup, matches
 
 Verdict = Literal["reproduced", "outside the tolerance", "other conditions", "no published number", "not measured"]
 UNTRAINED = ("models throughput",)  # commands to which it is all the same how a network was trained
+ANY_PRECISION = ("pretrain", "finetune", *UNTRAINED)  # the paper does not tell theirs; the official code measures in fp32
+TEACHER = {"details.checkpoint.key": "!student"}  # the paper measures teachers
+FP32 = {"details.precision": "fp32", "details.features.precision": "!*16", "details.features.dtype": "!*16"}
 
 
 @dataclass(frozen=True)
@@ -87,25 +90,33 @@ def compare(results: Sequence[Found]) -> Comparison:
     """Puts every result into the cells that it stands for.
 
     Args:
-        results: oldest first; of two for one cell the later is taken, which the notes tell.
+        results: oldest first; of several for one cell that is taken in which the fewest conditions differ, of those
+            the latest, and the notes tell.
     """
-    cells: dict[tuple[str, str], Cell] = {}
-    notes, others = [], []
+    candidates: dict[tuple[str, str], list[Cell]] = {}
+    others = []
     for result in results:
         found = list(cells_of(result))
         if not found:
             others.append(result)
         for cell in found:
-            key = cell.row.path, cell.column.name
-            if (earlier := cells.get(key)) is not None and earlier.result is not None:
-                newer, older = result.path, earlier.result.path
-                notes.append(f"{cell.row.path}, {cell.column.name}: {newer} is newer than {older}, and taken.")
-            cells[key] = cell
+            candidates.setdefault((cell.row.path, cell.column.name), []).append(cell)
+    cells = {key: min(reversed(found), key=lambda cell: len(cell.differing)) for key, found in candidates.items()}
+    notes = [_taken(cells[key], found) for key, found in candidates.items() if len(found) > 1]
     tables = []
     for table in paper.tables().values():
         if any(path.startswith(f"{table.name}/") for path, _ in cells):
             tables.append(TableComparison(table, tuple(_all_cells(table, cells))))
     return Comparison(tuple(tables), tuple(others), tuple(dict.fromkeys(notes)))
+
+
+def _taken(best: Cell, found: Sequence[Cell]) -> str:
+    """Which of several results for a cell it was read from, in a sentence."""
+    paths = [str(cell.result.path) for cell in found if cell.result is not None and cell is not best]
+    left = ", ".join([*paths[:2], *([f"{len(paths) - 2} more"] if len(paths) > 2 else [])])
+    fewer = len(best.differing) < min(len(cell.differing) for cell in found if cell is not best)
+    assert best.result is not None
+    return f"{best.row.path}: {best.result.path} is taken, as {'fewer conditions differ' if fewer else 'it is newer'}, not {left}."
 
 
 def _all_cells(table: PaperTable, measured: dict[tuple[str, str], Cell]) -> Iterator[Cell]:
@@ -155,7 +166,8 @@ def number_in(column: Column, document: dict[str, Any], *, named: bool) -> float
 
 def _cell(table: PaperTable, row: Row, column: Column, ours: float, result: Found) -> Cell:
     document = result.document
-    told = differences(document, {**row.conditions, **column.data, **table.conditions, **column.conditions})
+    always = TEACHER if column.command in ANY_PRECISION else {**TEACHER, **FP32}
+    told = differences(document, {**row.conditions, **column.data, **table.conditions, **column.conditions, **always})
     source = lookup(document, "details.checkpoint.source")
     # a row may be a released network's without its settings, and pre-training has no checkpoint that it is of
     retrained = source is None or source not in (row.released, row.name)

@@ -70,6 +70,8 @@ def _in_words(path: str, found: Any, wanted: Any) -> str:
     name = " ".join(key for key in path.split("|")[0].split(".") if key not in ROOMS).replace("_", " ")
     if found is None:
         return f"{name} is not told"
+    if isinstance(wanted, str) and wanted.startswith("!"):
+        return f"{name} is {_shown(found)}"
     return f"{name} is {_shown(found)}, not {'unset' if wanted is False or wanted == [] else _shown(wanted)}"
 
 

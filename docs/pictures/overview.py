@@ -2,8 +2,8 @@
 
     python docs/pictures/overview.py docs/pictures/overview.png
 
-Its panels: ``attention photos``; the digits of scikit-learn nearest to four others by ``features``; ``davis --video`` over
-a pan across a photograph, whose first mask is cut out by colour; k-NN accuracy in the log of the network's training.
+Its panels: ``attention photos``; the digits of scikit-learn nearest to four others by ``features``; ``davis --video``
+over a pan across a photograph, whose first mask is cut out by colour; k-NN in the log of the network's training.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ RIGHT, WRONG, CURVE = "#2e9e5b", "#d0483e", "#3f6fb5"
 
 
 def grid(panel: SubFigure, title: str, rows: int, columns: int) -> list[Axes]:
+    """A panel of bare pictures."""
     panel.suptitle(title, fontsize=11)
     axes = list(panel.subplots(rows, columns, gridspec_kw={"wspace": 0.05, "hspace": 0.05}).flat)
     for each in axes:
@@ -46,6 +47,7 @@ def grid(panel: SubFigure, title: str, rows: int, columns: int) -> list[Axes]:
 
 
 def draw_attention(panel: SubFigure, folder: Path) -> None:
+    """A photograph, and the maps of three heads."""
     words = {"inputs": ("photos",), "ckpt": CKPT, "imsize": 256, "smooth": True, "workers": 0}
     attention.run(AttentionConfig(out=folder / "a", **words))
     axes = grid(panel, "where its heads look", 2, 2)
@@ -56,6 +58,7 @@ def draw_attention(panel: SubFigure, folder: Path) -> None:
 
 
 def draw_neighbours(panel: SubFigure, folder: Path, nearest: int = 5) -> None:
+    """Four test digits, and the nearest training digits of each: green where the class is the same."""
     words = {"ckpt": CKPT, "data": "digits", "resize_size": 32, "crop_size": 32, "workers": 0}
     features.run(FeaturesConfig(out=folder / "f", **words))
     known, asked = (F.normalize(read_features(folder / "f" / split).tensor(), dim=1) for split in ("train", "val"))
@@ -67,12 +70,15 @@ def draw_neighbours(panel: SubFigure, folder: Path, nearest: int = 5) -> None:
         first.imshow(val.load(query))
         for position, each in zip(found, axes, strict=False):
             each.imshow(train.load(position))
-            each.spines[:].set(visible=True, lw=2, color=RIGHT if train.labels[position] == val.labels[query] else WRONG)
+            each.spines[:].set(
+                visible=True, lw=2, color=RIGHT if train.labels[position] == val.labels[query] else WRONG
+            )
             if position == found[-1]:
                 break
 
 
 def draw_video(panel: SubFigure, folder: Path, frames: int = 16) -> None:
+    """Four frames of a pan, with the mask that was followed through it."""
     photo = load_sample_image("flower.jpg")
     petals = (photo[..., 0] > 110) & (photo[..., 1] < 0.9 * photo[..., 0])
     parts, _ = ndimage.label(ndimage.binary_opening(petals, iterations=3))
@@ -97,6 +103,7 @@ def draw_video(panel: SubFigure, folder: Path, frames: int = 16) -> None:
 
 
 def draw_curve(panel: SubFigure) -> None:
+    """k-NN accuracy of the teacher by epoch."""
     log = Path(zoo.__file__).parent / "weights" / f"{CKPT}.jsonl"
     records = [json.loads(line) for line in log.read_text().splitlines()]
     points = [(record["epoch"], record["knn_teacher"]) for record in records if "knn_teacher" in record]
@@ -112,6 +119,7 @@ def draw_curve(panel: SubFigure) -> None:
 
 
 def main(target: Path) -> None:
+    """Draws all panels into a file."""
     figure = plt.figure(figsize=(12, 2.8), dpi=120)
     panels = figure.subfigures(1, 4, width_ratios=[1.25, 1.2, 1, 1.05], wspace=0.01)
     with tempfile.TemporaryDirectory() as folder:

@@ -76,7 +76,11 @@ def run(config: DataCheckConfig) -> Result:
 
 
 def _files(folder: Path, expected: Expected) -> list[Path]:
-    return [path for path in folder.glob(expected.path) if not any(part.startswith(".") for part in path.relative_to(folder).parts) and path.is_file()]
+    return [
+        path
+        for path in folder.glob(expected.path)
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts) and path.is_file()
+    ]
 
 
 def _stem(path: Path, folder: Path) -> str:
