@@ -14,6 +14,8 @@ ARG TORCHVISION=0.29.1
 ARG EXTRAS=timm,shards,tiff,tensorboard,onnx
 
 ENV PIP_NO_CACHE_DIR=1 PYTHONUNBUFFERED=1
+# --compile lets Triton write C, which wants a compiler
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 RUN pip install "torch==${TORCH}" "torchvision==${TORCHVISION}"
 
 WORKDIR /src

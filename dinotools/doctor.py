@@ -51,7 +51,7 @@ def run(config: DoctorConfig) -> Result:
     rows = [
         {
             "part": "" if number else part,
-            "what": what.replace("_gib", " (GiB)").replace("_", " "),
+            "what": what.replace("_gib", " (GiB)").replace("pre_training", "pre-training").replace("_", " "),
             "found": _in_words(value),
         }
         for part, values in found.items()
@@ -59,6 +59,8 @@ def run(config: DoctorConfig) -> Result:
     ]
     problems = advice(found)
     notes = [f"! {problem}" for problem in problems] or ["Nothing is amiss."]
+    if any(state.startswith("absent") for state in found["extras"].values()):
+        notes.append("An extra is added by its name, such as pip install 'dinotools[timm]'.")
     return Result("doctor", rows, {**found, "problems": problems}, notes=tuple(notes))
 
 
@@ -151,7 +153,7 @@ def disk(results: Path) -> dict[str, Any]:
 
 def extras() -> dict[str, str]:
     """What every optional extra adds, and whether it is there."""
-    return {name: f"{'there' if _has(name) else 'absent'}: {adds}" for name, adds in EXTRAS.items()}
+    return {name: f"{_state(name)}: {adds}" for name, adds in EXTRAS.items()}
 
 
 def advice(found: dict[str, dict[str, Any]]) -> list[str]:
@@ -191,12 +193,14 @@ def advice(found: dict[str, dict[str, Any]]) -> list[str]:
     return problems
 
 
-def _has(extra: str) -> bool:
-    """Whether every package of an extra is installed."""
+def _state(extra: str) -> str:
+    """Whether every package of an extra is installed; unknown to an installation from before there was the extra."""
     wanted = re.compile(rf"extra\s*==\s*['\"]{extra}['\"]")
     needs = [line for line in importlib.metadata.requires("dinotools") or () if wanted.search(line)]
     names = [match.group() for line in needs if (match := re.match(r"[\w.-]+", line))]
-    return bool(names) and all(map(_version, names))
+    if not names:
+        return "unknown, install dinotools again"
+    return "there" if all(map(_version, names)) else "absent"
 
 
 def _version(package: str) -> str | None:

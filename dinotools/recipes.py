@@ -73,8 +73,7 @@ def list_recipes(config: RecipesListConfig) -> Result:
     """
     found = [read_recipe(script) for script in scripts().values()]
     rows = [
-        {"name": recipe.name, "what": recipe.title}
-        | {key.lower(): recipe.in_short(key) for key in ("Data", "Hardware", "Time")}
+        {"name": recipe.name, "what": recipe.title} | {key.lower(): recipe.in_short(key) for key in ("Data", "Time")}
         for recipe in found
     ]
     note = "See one with `dinotools recipes show NAME`; try it in minutes with `recipes run NAME --smoke --out DIR`."

@@ -8,7 +8,7 @@
 # Data        imagenet
 # Hardware    not stated; 2 machines with 8 GPUs each, 64 images a GPU, for such runs (README, and Table 8)
 # Time        24 hours, 73 hours and 8 days on 16 GPUs (Table 8, with 10 local crops; 8 days is an estimate from it);
-#             the k-NN: 25 minutes on one (estimate: Table 2's 1,007 images/s)
+#             the k-NN: 22 minutes on one (estimate: Table 2's 1,007 images/s)
 # Notes       All three take the options of the released one, 800; the paper does not say so of the shorter ones. With
 #             100 epochs its other ablations have 69.7.
 # shellcheck source=recipes/recipe.sh

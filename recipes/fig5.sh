@@ -5,7 +5,7 @@
 #             vits5     44    drawn only     vitb8     63  77.4
 #             vits8    180    78.3           vitb16   312  76.1
 #             vits16  1007    74.5
-# Tolerance   k-NN: 0.2 for the released networks (Table 2: nothing is random). Images/s: 10 % on an NVIDIA V100, which
+# Tolerance   k-NN: 0.1 for the released networks (Table 2: nothing is random). Images/s: 10 % on an NVIDIA V100, which
 #             is the paper's; elsewhere their ratios should hold.
 # Data        imagenet
 # Hardware    one GPU for the released networks; for vits5 not stated

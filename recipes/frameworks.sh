@@ -10,7 +10,7 @@
 #             report k-NN 68.4 to 68.5 where its README has 69.3 (facebookresearch/dino, issue 280).
 # Data        imagenet
 # Hardware    not stated; 2 machines with 8 GPUs each, 64 images a GPU, for such runs (README, and Table 8)
-# Time        a run on 16 GPUs: 46 hours with two crops, 61 with 6 local ones more (Table 8); the k-NN: 25 minutes,
+# Time        a run on 16 GPUs: 46 hours with two crops, 61 with 6 local ones more (Table 8); the k-NN: 22 minutes,
 #             linear: 35 hours on one GPU (estimates: Table 2's 1,007 images/s, 1 and 100 epochs)
 # Notes       The paper leaves most options of byol, moco-v2 and swav open; their presets say what we chose. The crops'
 #             scales are the presets': with 6 local crops byol and moco-v2 keep global crops from 0.14 of the image.

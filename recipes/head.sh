@@ -10,7 +10,7 @@
 #             report k-NN 68.4 to 68.5 where its README has 69.3 (facebookresearch/dino, issue 280).
 # Data        imagenet
 # Hardware    not stated; 2 machines with 8 GPUs each, 64 images a GPU, for such runs (README, and Table 8)
-# Time        21 hours a run on 16 GPUs (estimate: a third of the README's 2.6 days for 300 epochs); the k-NN: 25
+# Time        21 hours a run on 16 GPUs (estimate: a third of the README's 2.6 days for 300 epochs); the k-NN: 22
 #             minutes on one (estimate: Table 2's 1,007 images/s)
 # Notes       layers4 and k4096 are the same run. That the rows on the bottleneck have K = 4,096 is as we noted it; the
 #             tables do not repeat it. The paper does not say whether the last layer keeps its norm; here it does not.

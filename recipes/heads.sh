@@ -7,7 +7,7 @@
 #             report k-NN 68.4 to 68.5 where its README has 69.3 (facebookresearch/dino, issue 280).
 # Data        imagenet
 # Hardware    not stated; 2 machines with 8 GPUs each, 64 images a GPU, for such runs (README, and Table 8)
-# Time        2.6 days a run on 16 GPUs (README); the k-NN: 25 to 30 minutes on one (estimate, by those images/s)
+# Time        2.6 days a run on 16 GPUs (README); the k-NN: 22 to 26 minutes on one (estimate, by those images/s)
 # Notes       6 is ViT-S as it is. Images/s: 10 % on an NVIDIA V100, which is the paper's; elsewhere their ratios
 #             should hold.
 # shellcheck source=recipes/recipe.sh

@@ -50,7 +50,13 @@ fi
 need() {
   local name
   for name; do
-    if [ -e "$data/$name" ]; then continue; fi
+    if [ -e "$data/$name" ]; then
+      if [ -z "$SMOKE" ] && grep -qs '^A miniature for trying' "$data/$name/README.txt"; then
+        echo "$data/$name is a miniature, of a SMOKE run: give another DATA." >&2
+        exit 2
+      fi
+      continue
+    fi
     if [ -n "$SMOKE" ]; then
       dinotools data sample "$name" --to "$data/$name"
     elif [ -z "$DRY_RUN" ]; then

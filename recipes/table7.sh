@@ -11,7 +11,7 @@
 #             report k-NN 68.4 to 68.5 where its README has 69.3 (facebookresearch/dino, issue 280).
 # Data        imagenet
 # Hardware    2 machines with 8 GPUs each, 64 images a GPU (README, and Table 8)
-# Time        a run: 2.6 days with 8 local crops (README), 46 hours with none, 61 with 6 (Table 8); the k-NN: 25
+# Time        a run: 2.6 days with 8 local crops (README), 46 hours with none, 61 with 6 (Table 8); the k-NN: 22
 #             minutes, linear: 35 hours on one GPU (estimates: Table 2's 1,007 images/s, 1 and 100 epochs)
 # Notes       The paper does not say how many local crops these runs have: the presets have 8, as the README's run with
 #             73.3 and 76.0. It leaves most options of byol, moco-v2 and swav open; their presets say what we chose.

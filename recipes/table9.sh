@@ -7,7 +7,7 @@
 #             settings that the preset no-multicrop has from the author's answer (facebookresearch/dino, issue 122).
 # Data        imagenet
 # Hardware    not stated; 1,024 images: 2 machines with 8 GPUs each (Table 8)
-# Time        15.3 hours on 16 GPUs with 1,024 images (Table 8); the k-NN: 25 minutes on one (estimate: Table 2's 1,007
+# Time        15.3 hours on 16 GPUs with 1,024 images (Table 8); the k-NN: 22 minutes on one (estimate: Table 2's 1,007
 #             images/s)
 # Notes       The learning rate is scaled with the batch. The paper does not say whether the momenta of teacher and
 #             centre were kept for small batches; here they are the preset's. 8 images need GPUS of at most 8.

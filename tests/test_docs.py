@@ -3,19 +3,34 @@
 ``test_docs_executed.py`` runs the commands as well.
 """
 
+import dataclasses
+import json
 import re
 import shlex
 import subprocess
 import sys
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
+import typer
 import typer.main
+from typer.testing import CliRunner
 
 from dinotools import options, recipes
 from dinotools.cli import app
 from dinotools.configs import files
+from dinotools.configs.attention import AttentionConfig
+from dinotools.configs.classification import KnnConfig
+from dinotools.configs.copydays import CopydaysConfig
+from dinotools.configs.embedding import EmbedConfig
+from dinotools.configs.features import FeaturesConfig
+from dinotools.configs.finetuning import FinetuneConfig
+from dinotools.configs.linear import LinearConfig
+from dinotools.configs.lowshot import LowshotConfig
+from dinotools.configs.photos import DuplicatesConfig
 from dinotools.configs.pretraining import PretrainConfig
+from dinotools.configs.retrieval import RetrievalConfig
+from dinotools.configs.video import DavisConfig
 from dinotools.data.manifests import manifest
 from dinotools.data.manifests.catalogue import WAYS
 from dinotools.pretraining.checks import check_config
@@ -23,6 +38,20 @@ from dinotools.reporting import paper
 from tests.pages import PAGES, ROOT, Page
 
 OTHERS = {"pip", "docker", "git", "pytest", "mkdocs", "jupyter", "export"}  # not ours to test
+PROTOCOLS = {
+    "attention": AttentionConfig,
+    "copydays": CopydaysConfig,
+    "davis": DavisConfig,
+    "embeddings": EmbedConfig,
+    "features": FeaturesConfig,
+    "finetuning": FinetuneConfig,
+    "knn": KnnConfig,
+    "linear": LinearConfig,
+    "lowshot": LowshotConfig,
+    "photos": DuplicatesConfig,
+    "pretraining": PretrainConfig,
+    "retrieval": RetrievalConfig,
+}
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
@@ -122,6 +151,32 @@ def test_published_numbers_of_released_networks(page, table, columns, networks):
     assert found == networks
 
 
+def spelled(default: object) -> str:
+    """A default as the tables of options spell it."""
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    if isinstance(default, tuple):
+        return ",".join(map(str, default))
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def test_defaults_of_options_are_those_of_the_configs():
+    compared = 0
+    for name, config in PROTOCOLS.items():
+        page = next(page for page in PAGES if page.name == f"docs/protocols/{name}.md")
+        defaults = {field.name: field.default for field in dataclasses.fields(config)}
+        for cells in rows_of(page.text.partition("## Options that matter")[2].partition("\n## ")[0]):
+            flags = re.findall(r"`--([\w-]+)`", cells[0])
+            told = [cell.strip("`") for cell in cells[1].split(", ")]
+            pairs = zip(flags, told * len(flags) if len(told) == 1 else told, strict=False)
+            for flag, value in pairs:
+                default = defaults.get(flag.replace("-", "_"))
+                if default not in (None, ()) and re.fullmatch(r"[\w.,+-]+", value):
+                    assert value == spelled(default), f"{page.name}: --{flag}"
+                    compared += 1
+    assert compared > 50
+
+
 def test_facts_about_data_sets_are_those_of_the_manifests():
     lines = (ROOT / "docs" / "data.md").read_text(encoding="utf-8").splitlines()
     for name in manifest.names():
@@ -135,6 +190,11 @@ def test_facts_about_data_sets_are_those_of_the_manifests():
     assert listed == {*manifest.names(), "name", "---"}
 
 
+def test_every_recipe_is_listed():
+    rows = rows_of((ROOT / "docs" / "recipes.md").read_text(encoding="utf-8"))
+    assert {row[0].strip("`") for row in rows} - {"recipe", "---"} == set(recipes.scripts())
+
+
 def test_troubleshooting_quotes_what_is_printed():
     """Messages stand in inline code in headings, with ... for what changes; each part must be somewhere in the code."""
     code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "dinotools").rglob("*.py"))
@@ -144,3 +204,23 @@ def test_troubleshooting_quotes_what_is_printed():
     assert len(quoted) > 20
     parts = [part for message in quoted for piece in message.split("...") if (part := piece.strip(" :;,()"))]
     assert [part for part in parts if part not in plain] == []
+
+
+def test_the_protocol_that_is_added_as_an_example_works(monkeypatch, tmp_path):
+    """Blocks of python in house.md that open with the name of a file, as modules of the package."""
+    house = next(page for page in PAGES if page.name == "docs/house.md")
+    roof = typer.Typer()
+    roof.callback()(lambda: None)  # commands in place of one
+    for block in house.blocks:
+        if block.language == "python":
+            name = block.text.splitlines()[0].removeprefix("# ").removesuffix(".py").replace("/", ".")
+            module = ModuleType(name)
+            vars(module).update(app=roof, command=options.command)  # which cli.py has
+            if name != "dinotools.cli":
+                monkeypatch.setitem(sys.modules, name, module)
+            exec(compile(block.text, name, "exec"), vars(module))
+    words = "nearest-mean --ckpt dino_micro_cifar10 --data digits --resize-size 32 --crop-size 32 --workers 0 --out"
+    done = CliRunner().invoke(roof, [*words.split(), str(tmp_path / "out")], catch_exceptions=False)
+    assert done.exit_code == 0 and "nearest mean" in done.output
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["metrics"]["top1"] > 50  # of ten classes
+    assert (tmp_path / "out" / "config.toml").is_file()

@@ -20,9 +20,11 @@ import typer.main
 from dinotools import options, recipes
 from dinotools.cli import app
 from dinotools.configs import files
+from dinotools.configs.data_sets import DataSampleConfig
 from dinotools.configs.option import fields
 from dinotools.configs.pretraining import PretrainConfig
 from dinotools.configs.recipes import RecipesListConfig, RecipesRunConfig, RecipesShowConfig
+from dinotools.data.miniatures.command import run as make_miniature
 from dinotools.evaluation.finetuning import checks as finetuning
 from dinotools.evaluation.linear import probe
 from dinotools.pretraining.checks import check_config
@@ -187,6 +189,13 @@ def test_a_row_that_there_is_not_is_refused():
     assert done.returncode == 2
     assert "no row dino_vits61" in done.stderr
     assert "dino_vitb8" in done.stderr
+
+
+def test_a_miniature_is_not_taken_for_the_data(tmp_path):
+    make_miniature(DataSampleConfig(name="davis2017", to=tmp_path / "data" / "davis2017"))
+    done = bash("table5", tmp_path / "data", tmp_path / "out")
+    assert done.returncode == 2
+    assert "is a miniature" in done.stderr
 
 
 def test_data_that_are_not_there_are_named(tmp_path):

@@ -23,5 +23,6 @@ class ReportConfig:
         tuple[Path, ...], Opt("run directories, results.json files, or folders of either", positional=True)
     ]
     out: Annotated[
-        Path | None, Opt("folder for index.html, report.md and report.csv; default: report/ in the first", "Output")
+        Path | None,
+        Opt("folder for index.html, report.md, report.csv, curves as PNG; default: report/ in the first", "Output"),
     ] = None

@@ -34,6 +34,9 @@ class Collapse:
     message: str
 
 
+DISTRIBUTIONS = {"teacher_entropy", "mean_entropy", "kl"}
+
+
 class CollapseDetector:
     """Looks at the means of a few steps and says so, once, when the teacher's output no longer depends on the image.
 
@@ -57,9 +60,9 @@ class CollapseDetector:
         Args:
             step: steps taken so far.
             values: means over the last steps: ``teacher_entropy``, ``mean_entropy`` and ``kl`` in nats, or for losses
-                without distributions ``output_std``. Without any of them the look is left out.
+                without distributions ``output_std``. Without them the look is left out.
         """
-        if not values.keys() & {"kl", "output_std"}:
+        if not (values.keys() >= DISTRIBUTIONS or ("output_std" in values and "kl" not in values)):
             return None
         kind = kind_of(values, self.config.out_dim)
         if kind != self._kind:

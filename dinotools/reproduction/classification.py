@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 
 from dinotools.reporting import html
 from dinotools.reporting.figures import HEAT_RANGE
-from dinotools.reproduction.provenance import Entry, side_by_side
+from dinotools.reproduction.provenance import Entry, drawn, side_by_side
 
 HARDEST = 4  # classes at either end, and confusions
 COLOURS = "Blues"
@@ -20,7 +20,7 @@ MIDDLE = 0.18  # luminance on which black and white words are read equally well
 def sweeps(entries: Sequence[Entry]) -> str:
     """Accuracies held out of every classifier of ``linear --protocol cached``, as tables in colours; HTML."""
     with_grid = [entry for entry in entries if entry.section("metrics").get("grid")]
-    return side_by_side([f"{entry.heading()}\n{_heat_map(entry.section('metrics'))}" for entry in with_grid])
+    return side_by_side(drawn(with_grid, lambda entry: f"{entry.heading()}\n{_heat_map(entry.section('metrics'))}"))
 
 
 def _heat_map(metrics: Mapping[str, Any]) -> str:
@@ -66,8 +66,9 @@ def luminance(colour: Sequence[float]) -> float:
 
 def classes(entries: Sequence[Entry]) -> str:
     """The classes that are recognised least often, and the mistakes made most often; HTML."""
-    found = [entry for entry in entries if (entry.section("metrics").get("per_class") or {}).get("accuracy")]
-    return side_by_side([f"{entry.heading()}\n{_hardest(entry.section('metrics')['per_class'])}" for entry in found])
+    found = [entry for entry in entries if entry.section("metrics", "per_class").get("accuracy")]
+    parts = drawn(found, lambda entry: f"{entry.heading()}\n{_hardest(entry.section('metrics', 'per_class'))}")
+    return side_by_side(parts)
 
 
 def _hardest(per_class: Mapping[str, Any]) -> str:

@@ -116,7 +116,8 @@ def is_run(folder: Path) -> bool:
 def read(path: Path) -> Found | None:
     """A results.json; None, with a warning, of one that is damaged, and None of one that measures nothing."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        # NaN and infinities are no numbers of anything that was measured
+        document = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
         written = path.stat().st_mtime
     except (OSError, ValueError, RecursionError) as error:
         warn(f"{path}: left out, it cannot be read as JSON ({error})")

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dinotools.configs.report import ReportConfig
-from dinotools.reproduction import training, writing
-from dinotools.reproduction.collecting import Collected, collect
+from dinotools.reproduction import curves, training, writing
+from dinotools.reproduction.collecting import RESULTS, Collected, collect, read
 from dinotools.reproduction.comparison import Cell, Comparison, TableComparison, compare
 from dinotools.reproduction.page import write_page
 from dinotools.runtime import run_directory
@@ -46,8 +47,10 @@ def run(config: ReportConfig) -> Result:
     runs = training.read_runs(collected.runs)
     comparison = without_runs(compare(collected.results), collected)
     for name, text in ((MARKDOWN, writing.as_markdown(comparison)), (CSV, writing.as_csv(comparison))):
-        run_directory.write_atomically(out / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))  # type: ignore[misc]
+        content = text.encode("utf-8", "replace")  # names of files may hold bytes that are no text
+        run_directory.write_atomically(out / name, lambda path, content=content: path.write_bytes(content))  # type: ignore[misc]
     write_page(out / PAGE, comparison, runs)
+    curves.save_pictures(runs, out)
     return result_of(comparison, runs, out)
 
 
@@ -55,12 +58,14 @@ def out_folder(config: ReportConfig) -> Path:
     """Where the report goes.
 
     Raises:
-        DinotoolsError: that is a run's directory, whose files would be mixed with it.
+        DinotoolsError: that is the folder of a run or of other results, which a report would overwrite.
     """
     first = config.sources[0].expanduser()
     out = config.out or (first if first.is_dir() else first.parent) / "report"
     if (out / LOG).exists():
         raise DinotoolsError("is a run directory", out, "Choose another --out.")
+    if (out / RESULTS).is_file() and read(out / RESULTS) is not None:
+        raise DinotoolsError("holds the results of another command", out, "Choose another --out.")
     return out
 
 
@@ -78,9 +83,10 @@ def result_of(comparison: Comparison, runs: list[training.Run], out: Path) -> Re
     trained = training.without_empty_columns([training.summary(each) for each in runs]) if runs else []
     rows = [as_row(cell) for cell in cells]
     verdicts = [cell.verdict for cell in cells]
+    what = _count(runs, "run") if runs else _count(comparison.others, "result")
     counted = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts))
     return Result(
-        title=f"report · {f'{len(cells)} numbers beside the paper: {counted}' if cells else f'{len(runs)} runs'}",
+        title=f"report · {_count(cells, 'number')} beside the paper: {counted}" if cells else f"report · {what}",
         rows=rows or trained or other_rows(comparison),
         metrics={
             "tables": {table.table.name: [described(cell) for cell in table.cells] for table in comparison.tables},
@@ -149,7 +155,13 @@ def remarks(comparison: Comparison, n_runs: int, compared: bool) -> list[str]:
         told += [_indented(f"{row['result']}: {row['numbers']}") for row in other_rows(comparison)]
     if compared and n_runs:
         told.append(f"Pre-training runs: {n_runs}, drawn on the page.")
-    return [*told, *comparison.notes]
+    if comparison.notes:
+        told += ["Of several results for one number:", *map(_indented, comparison.notes)]
+    return told
+
+
+def _count(things: Sequence[object], name: str) -> str:
+    return f"{len(things)} {name}{'s' * (len(things) != 1)}"
 
 
 def _indented(line: str) -> str:

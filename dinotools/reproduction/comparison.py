@@ -13,7 +13,7 @@ from dinotools.reproduction.documents import differences, is_of, lookup, matches
 
 Verdict = Literal["reproduced", "outside the tolerance", "other conditions", "no published number", "not measured"]
 UNTRAINED = ("models throughput",)  # commands to which it is all the same how a network was trained
-ANY_PRECISION = ("pretrain", "finetune", *UNTRAINED)  # the paper does not tell theirs; the official code measures in fp32
+ANY_PRECISION = ("pretrain", "finetune", *UNTRAINED)  # the paper does not tell theirs; all else is measured in fp32
 TEACHER = {"details.checkpoint.key": "!student"}  # the paper measures teachers
 FP32 = {"details.precision": "fp32", "details.features.precision": "!*16", "details.features.dtype": "!*16"}
 
@@ -116,7 +116,8 @@ def _taken(best: Cell, found: Sequence[Cell]) -> str:
     left = ", ".join([*paths[:2], *([f"{len(paths) - 2} more"] if len(paths) > 2 else [])])
     fewer = len(best.differing) < min(len(cell.differing) for cell in found if cell is not best)
     assert best.result is not None
-    return f"{best.row.path}: {best.result.path} is taken, as {'fewer conditions differ' if fewer else 'it is newer'}, not {left}."
+    why = "fewer conditions differ" if fewer else "it is newer"
+    return f"{best.row.path}: {best.result.path} is taken, as {why}, not {left}."
 
 
 def _all_cells(table: PaperTable, measured: dict[tuple[str, str], Cell]) -> Iterator[Cell]:

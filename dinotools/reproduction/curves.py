@@ -64,9 +64,9 @@ def pictures(runs: Sequence[Run]) -> list[Picture]:
 
 
 def save_pictures(runs: Sequence[Run], folder: Path) -> list[Path]:
-    """Writes each picture as a PNG, for slides and documents, and returns the files."""
+    """Writes each picture as a PNG, for slides and documents, and returns the files; none without runs."""
     paths = []
-    for picture in pictures(runs):
+    for picture in pictures(runs) if runs else ():
         paths.append(folder / f"{picture.file}.png")
         figures.save(draw(picture.panels, x_label(runs)), paths[-1])
     return paths

@@ -101,6 +101,6 @@ def main_numbers(document: Mapping[str, Any], most: int = 4) -> dict[str, float]
     for name, value in document.get("metrics", {}).items():
         within = value.items() if isinstance(value, Mapping) and name != "per_class" else ()
         for path, each in ((name, value), *((f"{name} {key}", inner) for key, inner in within)):
-            if isinstance(each, (int, float)) and not isinstance(each, bool):
+            if isinstance(each, (int, float)) and not isinstance(each, bool) and math.isfinite(each):
                 found[path] = each
     return dict(list(found.items())[:most])

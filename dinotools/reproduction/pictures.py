@@ -20,7 +20,7 @@ from dinotools.reporting import figures, html
 from dinotools.reporting.overlay import overlay
 from dinotools.reporting.palette import marks
 from dinotools.reporting.thumbnails import jpeg
-from dinotools.reproduction.provenance import Entry, linked, side_by_side
+from dinotools.reproduction.provenance import Entry, drawn, linked, side_by_side
 from dinotools.runtime.errors import DinotoolsError
 
 LONGER_SIDE = 1400  # pixels of a picture
@@ -47,16 +47,18 @@ def embedded(image: Image.Image, alternative: str, longer_side: int = LONGER_SID
 
 def embeddings(entries: Sequence[Entry], page: Path) -> str:
     """Features in the plane, drawn from the table that ``dinotools embed`` leaves, and patches in colours; HTML."""
-    parts = []
-    for entry in entries:
+
+    def draw(entry: Entry) -> str:
         folder = entry.found.folder
         if (folder / TABLE).is_file():
             link = linked(folder / PAGE, "The image behind every point", page)
-            parts.append(f"{entry.heading()}{_plane(entry)}{f'<p>{link}</p>' if link else ''}")
-        elif (folder / PATCHES).is_file():
+            return f"{entry.heading()}{_plane(entry)}{f'<p>{link}</p>' if link else ''}"
+        if (folder / PATCHES).is_file():
             what = f"Patches of images in the colours of their principal components, {entry.network}."
-            parts.append(entry.heading() + _file(folder / PATCHES, what))
-    return side_by_side(parts)
+            return entry.heading() + _file(folder / PATCHES, what)
+        return ""
+
+    return side_by_side(drawn(entries, draw))
 
 
 def _plane(entry: Entry) -> str:
@@ -73,7 +75,7 @@ def _plane(entry: Entry) -> str:
     if (kept := metrics.get("trustworthiness")) is not None:
         caption += f"; trustworthiness {kept:.3f} of 1 with {metrics.get('trustworthiness_neighbours')} neighbours"
     listed = f": {', '.join(names)}" if few and len(names) > 1 else ""
-    drawn = figures.svg(
+    scatter = figures.svg(
         figures.scatter(points, labels, names, labelled=labelled, legend=False, width=WIDTH),
         f"Scatter of the features of {entry.name}. {caption}{listed}.",
     )
@@ -82,26 +84,25 @@ def _plane(entry: Entry) -> str:
         for name, mark in zip(names, marks(len(names)), strict=True)
     )
     shown = f'<ul class="legend">{legend}</ul>' if listed and not labelled else ""
-    return html.figure(drawn, f"{caption}.") + shown
+    return html.figure(scatter, f"{caption}.") + shown
 
 
 def attention(entries: Sequence[Entry]) -> str:
     """The overview that ``dinotools attention`` leaves, or the montages of the first images; HTML."""
+    return "\n".join(drawn([entry for entry in entries if entry.command == "attention"], _attended))
+
+
+def _attended(entry: Entry) -> str:
+    folder = entry.found.folder
+    montages = sorted(folder.glob("*/montage.png"))[:MONTAGES]
+    files = [folder / OVERVIEW] if (folder / OVERVIEW).is_file() else montages
+    inputs = [Path(str(of["name"])).name for of in entry.section("metrics").get("inputs", [])]
     parts = []
-    for entry in entries:
-        if entry.command != "attention":
-            continue
-        folder = entry.found.folder
-        montages = sorted(folder.glob("*/montage.png"))[:MONTAGES]
-        files = [folder / OVERVIEW] if (folder / OVERVIEW).is_file() else montages
-        inputs = [Path(str(of.get("name"))).name for of in entry.section("metrics").get("inputs", [])]
-        for file in files:
-            of = ", ".join(inputs) if file.name == OVERVIEW else file.parent.name
-            what = f"Where the [CLS] token of {entry.network} looks, the mean over heads and head by head: {of}."
-            parts.append(_file(file, what))
-        if files:
-            parts.insert(-len(files), entry.heading())
-    return "\n".join(parts)
+    for file in files:
+        of = ", ".join(inputs) if file.name == OVERVIEW else file.parent.name
+        what = f"Where the [CLS] token of {entry.network} looks, the mean over heads and head by head: {of}."
+        parts.append(_file(file, what))
+    return "\n".join([entry.heading(), *parts]) if parts else ""
 
 
 def _file(path: Path, what: str) -> str:
@@ -114,19 +115,20 @@ def _file(path: Path, what: str) -> str:
 
 def videos(entries: Sequence[Entry]) -> str:
     """A frame from the middle of every sequence of DAVIS, with the masks that were found laid over it; HTML."""
-    parts = []
-    for entry in entries:
-        if entry.command not in ("davis", "davis-score") or not entry.section("config").get("data"):
-            continue
-        masks = entry.found.folder / MASKS if entry.command == "davis" else Path(entry.section("config")["predictions"])
-        frames = Path(entry.section("config")["data"]).expanduser() / FRAMES
-        scores = entry.section("metrics").get("sequences", {})
-        tiles = [_tile(folder, frames / folder.name, scores) for folder in sorted(masks.glob("[!.]*/"))]
-        if any(tiles):
-            parts += [entry.heading(), f'<ul class="frames">{"".join(tiles)}</ul>']
-        if absent := tiles.count(""):
-            parts.append(f"<p>Sequences whose frames or masks are not there any more: {absent}.</p>")
-    return "\n".join(parts)
+    followed = [entry for entry in entries if entry.command in ("davis", "davis-score")]
+    return "\n".join(drawn([entry for entry in followed if entry.section("config").get("data")], _sequences))
+
+
+def _sequences(entry: Entry) -> str:
+    config = entry.section("config")
+    masks = entry.found.folder / MASKS if entry.command == "davis" else Path(config["predictions"]).expanduser()
+    frames = Path(config["data"]).expanduser() / FRAMES
+    scores = entry.section("metrics", "sequences")
+    tiles = [_tile(folder, frames / folder.name, scores) for folder in sorted(masks.glob("[!.]*/"))]
+    parts = [f'<ul class="frames">{"".join(tiles)}</ul>'] if any(tiles) else []
+    if absent := tiles.count(""):
+        parts.append(f"<p>Sequences whose frames or masks are not there any more: {absent}.</p>")
+    return "\n".join([entry.heading(), *parts]) if parts else ""
 
 
 def _tile(masks: Path, frames: Path, scores: Mapping[str, Any]) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from urllib.parse import quote
 from dinotools.reporting import html
 from dinotools.reporting.tables import cell
 from dinotools.reproduction.collecting import Found
+from dinotools.runtime.console import warn
 from dinotools.runtime.run_directory import OPTIONS
 
 CLIMB = 2  # folders that a link may go up: whoever moves the page moves what lies so near with it
@@ -42,12 +44,14 @@ class Entry:
     @property
     def network(self) -> str:
         """What was measured, in a few words; "" where there was no network."""
-        checkpoint = self.section("details").get("checkpoint") or {}
+        checkpoint = self.section("details", "checkpoint")
         return str(checkpoint.get("source") or self.section("config").get("ckpt") or "")
 
-    def section(self, name: str) -> dict[str, Any]:
-        """A part of the document: ``config``, ``details``, ``metrics``."""
-        found = self.found.document.get(name)
+    def section(self, *names: str) -> dict[str, Any]:
+        """A part of the document, or one within it: ``config``, or ``details`` and ``data``; empty where it is none."""
+        found: Any = self.found.document
+        for name in names:
+            found = found.get(name) if isinstance(found, dict) else None
         return found if isinstance(found, dict) else {}
 
     def link(self) -> html.Html:
@@ -72,6 +76,22 @@ def named(results: Sequence[Found]) -> list[Entry]:
         Entry(path.parent.name if counts[path.parent.name] == 1 else str(path.parent), f"result-{number}", result)
         for number, (path, result) in enumerate(found.items(), start=1)
     ]
+
+
+def drawn(entries: Sequence[Entry], draw: Callable[[Entry], str]) -> list[str]:
+    """What a function makes of every result as HTML, but for "".
+
+    A result or a file beside it that is damaged, or not as this version writes it, is named in place of its picture: it
+    must not cost the rest of the page.
+    """
+    parts = []
+    for entry in entries:
+        try:
+            parts.append(draw(entry))
+        except (OSError, LookupError, TypeError, ValueError, AttributeError, csv.Error) as error:
+            warn(f"{entry.found.folder}: not drawn, its files are damaged or of another version ({error!r})")
+            parts.append(f"{entry.heading()}<p>Not drawn: its files are damaged or of another version.</p>")
+    return [part for part in parts if part]
 
 
 def side_by_side(bodies: Sequence[str]) -> str:
@@ -110,14 +130,14 @@ def repeat(entry: Entry) -> str:
 def facts(entry: Entry) -> Iterator[tuple[str, str]]:
     """Names and values; what is not known is empty."""
     document, details, config = entry.found.document, entry.section("details"), entry.section("config")
-    checkpoint, machine = details.get("checkpoint") or {}, entry.section("machine")
+    checkpoint, machine = entry.section("details", "checkpoint"), entry.section("machine")
     yield "file", str(entry.found.path)
     yield "stands for", str(config.get("paper_row") or "")
     arch = " ".join(str(checkpoint[key]) for key in ("arch", "key") if checkpoint.get(key))
     patch = f"patches of {checkpoint['patch_size']}" if checkpoint.get("patch_size") else ""
     yield "checkpoint", ", ".join(filter(None, [str(checkpoint.get("source") or ""), arch, patch]))
     yield "sha256", str(checkpoint.get("sha256") or "")
-    yield "data", "; ".join(filter(None, [str(config.get("data") or ""), *_counts(details.get("data") or {})]))
+    yield "data", "; ".join(filter(None, [str(config.get("data") or ""), *_counts(entry.section("details", "data"))]))
     protocol = details.get("protocol")
     yield "protocol", ", ".join(_counts(protocol)) if isinstance(protocol, Mapping) else str(protocol or "")
     device = dict.fromkeys(str(details[key]) for key in ("device", "device_name") if details.get(key))

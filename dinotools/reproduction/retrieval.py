@@ -11,7 +11,7 @@ from typing import Any
 from dinotools.evaluation.retrieval.lists import FILE, illustrated
 from dinotools.reporting import ranked_lists
 from dinotools.reporting.thumbnails import picture
-from dinotools.reproduction.provenance import Entry, linked
+from dinotools.reproduction.provenance import Entry, drawn, linked
 
 BEST = 3  # queries at either end
 HITS = 8
@@ -20,20 +20,20 @@ JUDGED_BY = "AP Medium"
 
 def section(entries: Sequence[Entry], page: Path) -> str:
     """The best and the worst queries of every result that left its lists; HTML."""
-    parts = []
-    for entry in entries:
-        file = entry.found.folder / FILE
-        if not file.is_file():
-            continue
-        shown = lru_cache(maxsize=256)(picture)
-        groups = chosen(json.loads(file.read_text(encoding="utf-8"))["queries"])
-        lists = {title: [illustrated(query, shown, HITS) for query in queries] for title, queries in groups.items()}
-        parts += [entry.heading(), ranked_lists.legend([each for of in lists.values() for each in of])]
-        for title, of in lists.items():
-            parts += [f"<h4>{title}</h4>", *(ranked_lists.article(each, level=5) for each in of)]
-        whole = entry.section("config").get("html")
-        if whole and (link := linked(Path(whole).expanduser(), "All queries", page)):
-            parts.append(f"<p>{link}</p>")
+    with_lists = [entry for entry in entries if (entry.found.folder / FILE).is_file()]
+    return "\n".join(drawn(with_lists, lambda entry: _lists(entry, page)))
+
+
+def _lists(entry: Entry, page: Path) -> str:
+    shown = lru_cache(maxsize=256)(picture)
+    groups = chosen(json.loads((entry.found.folder / FILE).read_text(encoding="utf-8"))["queries"])
+    lists = {title: [illustrated(query, shown, HITS) for query in queries] for title, queries in groups.items()}
+    parts = [entry.heading(), ranked_lists.legend([each for of in lists.values() for each in of])]
+    for title, of in lists.items():
+        parts += [f"<h4>{title}</h4>", *(ranked_lists.article(each, level=5) for each in of)]
+    whole = entry.section("config").get("html")
+    if whole and (link := linked(Path(whole).expanduser(), "All queries", page)):
+        parts.append(f"<p>{link}</p>")
     return "\n".join(parts)
 
 

@@ -78,12 +78,18 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
             config = files.load(PretrainConfig, options)
         except (DinotoolsError, TypeError) as error:
             raise DinotoolsError(f"does not come from `dinotools pretrain` ({error})", folder, remedy) from error
-        epochs, steps = read_log(folder / LOG), read_log(folder / STEPS)
+        epochs, steps = _records(folder / LOG), _records(folder / STEPS)
         if not epochs and not steps:
             raise DinotoolsError("has measured nothing yet", folder, "Wait for the first steps of the run.")
         name = folder.resolve().name
         found.append(Run(name if counts[name] == 1 else str(folder), folder, config, epochs, steps))
     return found
+
+
+def _records(log: Path) -> list[dict[str, Any]]:
+    """The records of a log, with what are numbers in them; those without a step are no records."""
+    records = [{k: v for k, v in record.items() if isinstance(v, (int, float))} for record in read_log(log)]
+    return [record for record in records if "step" in record]
 
 
 def summary(run: Run) -> dict[str, Any]:

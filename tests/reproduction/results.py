@@ -7,17 +7,17 @@ from dinotools.reproduction.collecting import Found
 
 VITS16 = {"source": "dino_vits16", "sha256": "ab" * 32, "arch": "vit_small", "patch_size": 16, "training": None}
 PAPERS_RUN = {"epochs": 300, "epoch": 300, "batch_size": 1024, "n_images": 1281167, "teacher": "momentum"}
-PAPERS_RUN |= {"loss": "ce", "centering": "center", "crops": None}
+PAPERS_RUN |= {"loss": "ce", "centering": "center", "optimizer": "adamw", "lr": 0.0005, "crops": None}
 
 
 def knn(top1: float, *, written: float = 1.0, folder: str = "knn", images: int = 1281167, **changes: Any) -> Found:
     """A k-NN of the released ViT-S/16 on ImageNet, as in the paper but for the changes."""
     details = {
         "checkpoint": VITS16 | changes.pop("checkpoint", {}),
-        "features": {"resize_size": 256, "crop_size": 224, "pooling": "cls"},
+        "features": {"resize_size": 256, "crop_size": 224, "pooling": "cls"} | changes.pop("features", {}),
         "data": {"train": {"images": images}, "val": {"images": 50000}, "classes": changes.pop("classes", 1000)},
         "device_name": "NVIDIA H100",
-        "precision": "fp32",
+        "precision": changes.pop("precision", "fp32"),
     }
     document = {
         "command": "dinotools knn",

@@ -89,6 +89,7 @@ def test_runs_alone_are_a_report_as_well(tmp_path):
     found = run(ReportConfig(sources=(folder,), out=tmp_path / "report"))
     assert [row["run"] for row in found.rows] == ["run"]
     assert (tmp_path / "report/index.html").is_file()
+    assert {path.stem for path in (tmp_path / "report").glob("*.png")} >= {"loss"}
 
 
 def test_nothing_at_all_is_an_error_and_so_is_a_run_as_out(tmp_path):
@@ -98,3 +99,19 @@ def test_nothing_at_all_is_an_error_and_so_is_a_run_as_out(tmp_path):
     folder = make_run(tmp_path / "run")
     with pytest.raises(DinotoolsError, match="is a run directory"):
         run(ReportConfig(sources=(folder,), out=folder))
+
+
+def test_a_report_overwrites_no_other_results(results):
+    before = (results / "cifar/results.json").read_bytes()
+    with pytest.raises(DinotoolsError, match="results of another command"):
+        run(ReportConfig(sources=(results,), out=results / "cifar"))
+    assert (results / "cifar/results.json").read_bytes() == before
+
+
+def test_what_is_no_finite_number_was_not_measured(tmp_path):
+    place(tmp_path, knn(float("nan")), "nan")
+    place(tmp_path, knn(float("inf")), "infinite")
+    found = run(ReportConfig(sources=(tmp_path,)))
+    assert found.metrics["tables"] == {}
+    assert json.dumps(found.metrics, allow_nan=False)
+    assert found.title == "report · 2 results"

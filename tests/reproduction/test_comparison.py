@@ -36,6 +36,12 @@ def test_released_weights_are_held_to_a_tenth(top1, verdict):
         ({"temperature": 0.1}, "temperature is 0.1, not 0.07"),
         ({"temperature": None}, "temperature is not told"),
         ({"classes": 10}, "classes is 10, not 1,000"),
+        ({"checkpoint": {"key": "student"}}, "key is student"),
+        ({"precision": "bf16"}, "precision is bf16, not fp32"),
+        ({"features": {"dtype": "float16"}}, "dtype is float16"),
+        ({"features": {"precision": "bf16"}}, "precision is bf16"),
+        ({"features": {"crop_size": 448}}, "crop size is 448, not 224"),
+        ({"features": {"pooling": "avg"}}, "pooling is avg, not cls"),
     ],
 )
 def test_what_differs_is_said_and_never_reproduced(changes, words):
@@ -73,10 +79,24 @@ def test_results_of_no_row_stand_by_themselves():
     assert list(comparison.others) == results
 
 
-def test_the_newest_of_two_results_stands_and_that_is_said():
-    comparison = compare([knn(70.0, folder="old"), knn(74.5, folder="new", written=2.0)])
-    assert cell(comparison, "table2/dino_vits16", "k-NN").ours == 74.5
-    assert "table2/dino_vits16, k-NN: new/results.json is newer than old/results.json, and taken." in comparison.notes
+def test_the_newest_of_several_results_stands_and_that_is_said():
+    results = [knn(70.0 + i, folder=f"run{i}", written=float(i)) for i in range(4)]
+    comparison = compare(results)
+    assert cell(comparison, "table2/dino_vits16", "k-NN").ours == 73.0
+    assert (
+        "table2/dino_vits16: run3/results.json is taken, as it is newer, not run0/results.json, run1/results.json, "
+        "1 more." in comparison.notes
+    )
+
+
+def test_an_older_result_in_which_less_differs_stands():
+    first = knn(74.5, folder="papers")
+    comparison = compare([first, knn(74.4, folder="warm", temperature=0.1, written=2.0)])
+    assert cell(comparison, "table2/dino_vits16", "k-NN").result == first
+    assert (
+        "table2/dino_vits16: papers/results.json is taken, as fewer conditions differ, not warm/results.json."
+        in comparison.notes
+    )
 
 
 @pytest.mark.parametrize(
@@ -124,7 +144,7 @@ def test_released_weights_are_never_asked_how_they_were_trained():
 def retrieval(checkpoint, **config):
     protocol = {"name": "dino-paper", "imsize": 224, "scales": [1.0]}
     data = {"queries": {"images": 70}, "database": {"images": 4993}}
-    details = {"checkpoint": checkpoint, "protocol": protocol, "data": data}
+    details = {"checkpoint": checkpoint, "protocol": protocol, "data": data, "precision": "fp32"}
     config |= {"dataset": "roxford5k", "pooling": "cls", "query_expansion": 0}
     metrics = {"medium": {"mAP": 35.4}, "hard": {"mAP": 11.1}}
     document = {"command": "dinotools retrieval", "metrics": metrics, "details": details, "config": config}

@@ -181,3 +181,36 @@ def test_a_folder_whose_name_is_no_text_is_reported(tmp_path):
     runs = training.read_runs([odd, make_run(tmp_path / "other")])
     page.write_page(tmp_path / "index.html", Comparison((), ()), runs)
     assert "caf" in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("command", "metrics", "config", "files"),
+    [
+        ("linear", {"grid": [{"lr": 0.1, "holdout_top1": 3.0}], "chosen": None}, {}, {}),
+        ("linear", {"grid": [{"lr": 0.1, "pooling": "cls", "holdout_top1": None}], "chosen": {}}, {}, {}),
+        ("knn", {"per_class": {"accuracy": {"a": 5.0}}}, {}, {}),
+        ("embed", {}, {}, {"embedding.csv": b"name,x\na,1\n"}),
+        ("embed", {}, {}, {"embedding.csv": b"name,class,x,y\n"}),
+        ("embed", {}, {}, {"embedding.csv": b"\xff\xfe"}),
+        ("attention", {"inputs": ["a.jpg"]}, {}, {"overview.png": b""}),
+        ("davis-score", {}, {"data": "/gone"}, {}),
+        ("retrieval", {}, {}, {"lists.json": b"{"}),
+        ("retrieval", {}, {}, {"lists.json": b'{"queries": [{"name": "a"}]}'}),
+    ],
+)
+def test_what_is_of_another_version_is_named_and_hides_nothing_else(tmp_path, command, metrics, config, files):
+    damaged, sound = sample.result(tmp_path / "old", command, metrics, **config), sample.knn(tmp_path / "sound")
+    for name, content in files.items():
+        (damaged.folder / name).write_bytes(content)
+    page.write_page(tmp_path / "index.html", Comparison((), (damaged, sound)), [])
+    found = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert found.count("damaged or of another version") == 1
+    assert "class 10" in found
+
+
+def test_parts_of_a_document_that_are_none_are_empty(tmp_path):
+    found = sample.result(tmp_path / "odd", "knn", {"top1": 1.0})
+    found.document["details"] = {"checkpoint": "dino_vits16", "data": [1, 2], "protocol": 3}
+    found.document["machine"] = None
+    page.write_page(tmp_path / "index.html", Comparison((), (found,)), [])
+    assert "top1 1" in (tmp_path / "index.html").read_text(encoding="utf-8")

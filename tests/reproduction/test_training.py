@@ -132,3 +132,17 @@ def test_what_is_no_run_is_refused(tmp_path):
         (run / name).unlink()
     with pytest.raises(DinotoolsError, match="has measured nothing yet"):
         training.read_runs([run])
+
+
+def test_lines_of_a_log_that_are_no_records_are_left_out(tmp_path):
+    folder = make_run(tmp_path / "run")
+    before = training.read_runs([folder])[0]
+    with (folder / LOG).open("a") as file:
+        file.write('[1]\nnull\n{"a": 1}\n{"step": null, "epoch": 3}\n')
+    assert training.read_runs([folder])[0].epochs == before.epochs
+
+
+def test_steps_without_all_that_tells_a_collapse_tell_none(tmp_path):
+    folder = make_run(tmp_path / "run")
+    (folder / STEPS).write_text("".join(f'{{"step": {step}, "kl": 0.0}}\n' for step in range(0, 200, 10)))
+    assert training.read_runs([folder])[0].collapses == []

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from dinotools.configs.data_sets import DataCheckConfig
 from dinotools.data.images import EXTENSIONS
-from dinotools.data.manifests.listed import promised
+from dinotools.data.manifests.listed import counted, promised
 from dinotools.data.manifests.looking import find_unreadable
 from dinotools.data.manifests.manifest import Expected, Manifest, read
 from dinotools.runtime.console import track
@@ -55,13 +55,26 @@ def run(config: DataCheckConfig) -> Result:
     """Compares a folder with the manifest; with findings, the exit code is 1.
 
     Raises:
-        DinotoolsError: there is no such data set or folder, or a list that comes with it cannot be read.
+        DinotoolsError: there is no such data set or folder, or a folder of it, or a list that comes with it, cannot be
+            read.
     """
     manifest, folder = read(config.name), config.folder.expanduser()
-    if not folder.is_dir():
-        remedy = f"`dinotools data info {manifest.name}` says where it comes from."
-        raise DinotoolsError("there is no such folder", folder, remedy)
-    files = {expected: _files(folder, expected) for expected in track(manifest.expect, "listing", len(manifest.expect))}
+    try:
+        if not folder.is_dir():
+            remedy = f"`dinotools data info {manifest.name}` says where it comes from."
+            raise DinotoolsError("there is no such folder", folder, remedy)
+        return _check(manifest, folder, config)
+    except OSError as error:  # of folders alone: what is wrong with a file is a finding
+        where = error.filename or folder
+        raise DinotoolsError(
+            f"cannot be looked into ({error.strerror or error})", where, "Make it readable."
+        ) from error
+
+
+def _check(manifest: Manifest, folder: Path, config: DataCheckConfig) -> Result:
+    told = counted(manifest.name, folder)
+    parts = [replace(part, count=told.get(part.path, part.count)) for part in manifest.expect]
+    files = {part: _files(folder, part) for part in track(parts, "listing", len(parts))}
     found = sorted({path for paths in files.values() for path in paths})
     class_rows, class_findings = _check_classes(manifest, folder)
     listed = promised(manifest.name, folder)
@@ -165,9 +178,11 @@ def _report(
         notes.append(f"Also there, and read by no command: {', '.join(others[:SHOWN])}{more}")
     failure = None
     if findings:
-        unprepared = bool(others) and not all(row["files"] for row in rows)
+        packed = {file.name for file in manifest.files}
+        raw = any(one in packed or one.lower().endswith(EXTENSIONS) or (folder / one).is_dir() for one in others)
+        unprepared = raw and not all(row["files"] for row in rows)
         told = f"{findings[0]}" + f"; and {len(findings) - 1} more, above" * (len(findings) > 1)
-        failure = f"{folder}: {told}. {_remedy(manifest, folder, counts['missing'] > 0, unprepared)}"
+        failure = f"{folder}: {told}. {_remedy(manifest, folder, {one.kind for one in findings}, unprepared)}"
     return Result(
         title=f"{manifest.title} in {folder}: {'not as it should be' if findings else 'all is there'}",
         rows=rows,
@@ -185,11 +200,14 @@ def _report(
     )
 
 
-def _remedy(manifest: Manifest, folder: Path, missing: bool, unprepared: bool) -> str:
+def _remedy(manifest: Manifest, folder: Path, kinds: set[Kind], unprepared: bool) -> str:
     """What brings the rest: preparing what lies there, or getting it."""
+    if "missing" not in kinds:
+        steps = {"superfluous": "Move away what is superfluous.", "unreadable": "Replace what is unreadable."}
+        return " ".join(step for kind, step in steps.items() if kind in kinds)
     if unprepared:
         return f"`dinotools data prepare {manifest.name} {folder}` puts what lies there into its place."
-    if missing and manifest.access == "open":
+    if manifest.access == "open":
         fetch, then = (
             f"`dinotools data fetch {manifest.name} --to {folder}`",
             f"`dinotools data prepare {manifest.name}",

@@ -33,7 +33,7 @@ def run(config: DataFetchConfig) -> Result:
     """
     manifest = manifests.read(config.name)
     chosen = _chosen(manifest, config.files)
-    check_writable(config.to / "any file", "--to")
+    check_writable(config.to / chosen[0].name if chosen else config.to / "files", "--to")
     say(f"{manifest.title} · licence: {manifest.licence} · terms: {manifest.terms}")
     _check_room(chosen, config.to)
     states = {file.name: _settle(file, config) for file in chosen if file.urls or _is_there(file, config.to)}

@@ -20,6 +20,16 @@ def promised(name: str, folder: Path) -> set[str]:
     return set(LISTS[name](name, folder)) if name in LISTS else set()
 
 
+def counted(name: str, folder: Path) -> dict[str, int]:
+    """How many files a list says that a part has, by its glob, where the folders that they lie in are anybody's.
+
+    Raises:
+        DinotoolsError: the list is there and cannot be read.
+    """
+    photos = _words(folder / "revisitop1m.txt") if name == "r1m" else []
+    return {"jpg/**/*.jpg": len(photos)} if photos else {}
+
+
 def _retrieval(name: str, folder: Path) -> Iterator[str]:
     for file in (folder / f"gnd_{name}.pkl", folder / f"gnd_{name}.json"):
         if file.is_file():

@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from dinotools.data.manifests.manifest import File
 from dinotools.runtime.console import track, warn
-from dinotools.runtime.downloading import free_room
+from dinotools.runtime.downloading import MEGABYTE, RESERVE, free_room
 from dinotools.runtime.errors import DinotoolsError, RunFailed
 from dinotools.runtime.run_directory import write_json
 
@@ -47,6 +47,19 @@ Entry = tuple[PurePosixPath, int, "IO[bytes] | gzip.GzipFile | None"]  # where, 
 
 class Hostile(Exception):
     """An entry that is not unpacked, and its archive neither; says why."""
+
+    remedy = "If you trust it, unpack it by hand."
+
+
+class NoRoom(Hostile):
+    """An archive, hostile or not, that the disk cannot hold."""
+
+    remedy = "Make room on that disk, or take a folder on another."
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"holds more than there is room for on the disk, of which {RESERVE / MEGABYTE:.0f} MB stay free"
+        )
 
 
 def is_unpacked(file: File, folder: Path) -> bool:
@@ -113,11 +126,12 @@ def unpack(archive: Path, into: Path, strip: int = 0, within: Path | None = None
             target.parent.mkdir(parents=True, exist_ok=True)
             source.replace(target)
     except Hostile as error:
-        remedy = "Nothing was unpacked. If you trust it, unpack it by hand."
-        raise DinotoolsError(str(error), archive, remedy) from error
+        raise DinotoolsError(str(error), archive, f"Nothing was unpacked. {error.remedy}") from error
     except (*DAMAGED, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # the others are from gzip and bz2
-            raise RunFailed(f"cannot be unpacked into {into} ({error})", archive) from error
+            what, where = f"cannot be unpacked into {into}", error.filename or into
+            remedy = "Nothing is lost: see to that folder and its disk, and repeat."
+            raise RunFailed(f"{what} ({error.strerror or error}: {where})", archive, remedy) from error
         remedy = "Nothing was unpacked. Delete it and fetch it again."
         raise DinotoolsError(f"is damaged, or no such archive ({str(error)!a})", archive, remedy) from error
     finally:
@@ -150,7 +164,7 @@ def _write(entries: Iterator[Entry], folder: Path, strip: int) -> int:
             while chunk := content.read(CHUNK):
                 written += len(chunk)
                 if max(size, written) > room:  # what it says of its size, and what comes
-                    raise Hostile("holds more than there is room for on the disk")
+                    raise NoRoom
                 file.write(chunk)
         room -= written
         count += 1
@@ -190,7 +204,7 @@ def _zip_entries(archive: Path) -> Iterator[Entry]:
     with zipfile.ZipFile(archive) as file:
         members = file.infolist()
         if sum(member.file_size for member in members) > free_room(archive.parent):
-            raise Hostile("holds more than there is room for on the disk")
+            raise NoRoom
         for member in members:
             path = _path(member.filename)
             if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):

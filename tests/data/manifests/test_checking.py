@@ -1,8 +1,10 @@
 """What `dinotools data check` says of folders that are whole, and of those that are not."""
 
+import errno
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -178,6 +180,15 @@ def test_landmarks_that_the_list_of_the_clean_part_names(tmp_path, small):
     assert check("gldv2", tmp_path).notes == ("1 missing in train/?/?/?/*.jpg: train/0/1/3/013a",)
 
 
+def test_distractors_are_as_many_as_their_list_names(tmp_path):
+    put(tmp_path / "revisitop1m.txt", b"1.jpg\n2.jpg\n3.jpg\n")
+    put(tmp_path / "jpg" / "a" / "1.jpg")
+    put(tmp_path / "jpg" / "2.jpg")
+    assert check("r1m", tmp_path).metrics["missing"] == 1
+    put(tmp_path / "jpg" / "b" / "3.jpg")
+    assert check("r1m", tmp_path).failure is None
+
+
 def test_an_unpacked_set_that_is_not_prepared_is_sent_there(tmp_path):
     write_davis(tmp_path / "DAVIS")
     failure = check("davis2017", tmp_path).failure
@@ -187,6 +198,37 @@ def test_an_unpacked_set_that_is_not_prepared_is_sent_there(tmp_path):
 def test_an_empty_folder_is_sent_to_fetch_or_to_the_manifest(tmp_path):
     assert f"`dinotools data fetch davis2017 --to {tmp_path}`" in check("davis2017", tmp_path).failure
     assert "`dinotools data info imagenet`" in check("imagenet", tmp_path).failure
+
+
+def test_the_remedy_is_for_what_is_wrong(tmp_path, small):
+    classes(tmp_path, train=(2, 3))
+    put(tmp_path / "val" / "c0" / "0.png", b"")
+    small("cifar10", (4, 2), SPLITS)
+    assert check("cifar10", tmp_path).failure.endswith("Move away what is superfluous. Replace what is unreadable.")
+
+
+def test_a_list_beside_it_is_nothing_to_prepare(tmp_path):
+    put(tmp_path / "ImageSets" / "Segmentation" / "val.txt", b"1")
+    for part in ("JPEGImages/1.jpg", "SegmentationClass/1.png", "sources.tsv"):
+        put(tmp_path / part)
+    assert "`dinotools data fetch voc2012" in check("voc2012", tmp_path).failure
+    put(tmp_path / "VOCdevkit" / "VOC2012" / "SegmentationObject" / "1.png")
+    assert check("voc2012", tmp_path).failure.endswith("puts what lies there into its place.")
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, small, monkeypatch):
+    classes(tmp_path)
+    small("cifar10", (4, 2), SPLITS)
+    shut, listing = tmp_path / "train" / "c1", Path.iterdir
+
+    def iterdir(path):
+        if path == shut:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listing(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    with pytest.raises(DinotoolsError, match=r"c1: cannot be looked into \(Permission denied\)\. Make it readable"):
+        check("cifar10", tmp_path)
 
 
 def test_what_no_command_reads_is_told_and_no_fault(tmp_path, small):

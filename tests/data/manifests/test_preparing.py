@@ -277,7 +277,7 @@ def test_oxford_flat_and_paris_in_folders(tmp_path, prepare):
 
 def test_oxford_without_ground_truth_says_where_it_is(tmp_path, prepare):
     pack(tmp_path / "oxbuild_images-v1.tgz", {"all_souls_000000.jpg": picture()})
-    with pytest.raises(DinotoolsError, match=r"Download http://cmp.felk.cvut.cz/revisitop/.*gnd_roxford5k.pkl"):
+    with pytest.raises(DinotoolsError, match=r"fetch roxford5k --to.* from http.*/gnd_roxford5k.pkl"):
         prepare("roxford5k")
 
 

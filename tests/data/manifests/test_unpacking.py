@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from dinotools.configs.data_sets import DataFetchConfig
 from dinotools.data.manifests import fetching, unpacking
 from dinotools.runtime import downloading
-from dinotools.runtime.errors import DinotoolsError
+from dinotools.runtime.errors import DinotoolsError, RunFailed
 
 ENDINGS = {".tar": "w", ".tgz": "w:gz", ".tar.gz": "w:gz", ".tar.bz2": "w:bz2", ".tar.xz": "w:xz"}
 
@@ -131,6 +131,14 @@ def test_a_kill_between_two_renames_is_repaired(folder):
     (leftover / "rest").write_text("of a run that was killed")
     unpacking.unpack(archive, folder / "in", within=leftover)
     assert tree(folder) == ["a.tar", "in", "in/a", "in/b"]
+
+
+def test_a_folder_that_takes_nothing_is_named_and_the_archive_stays(folder):
+    tar(folder / "a.tar", entry("a", b"1"))
+    (folder / "shut").write_bytes(b"")  # a file, which can hold nothing
+    with pytest.raises(RunFailed, match=r"cannot be unpacked into .*shut.*repeat"):
+        unpacking.unpack(folder / "a.tar", folder / "in", within=folder / "shut" / "work")
+    assert (folder / "a.tar").is_file()
 
 
 def test_permissions_are_the_users_own(folder):
@@ -248,13 +256,13 @@ def test_bombs(fetch, folder, small_disk, name):
             mode="w:gz",
         )
     assert (folder / name).stat().st_size < 10_000
-    check_refused(fetch, folder, name, "more than there is room for")
+    check_refused(fetch, folder, name, "more than there is room for.*67 MB stay free.*Make room")
 
 
 def test_a_zip_that_says_that_it_is_too_large_is_not_begun(fetch, folder, small_disk, monkeypatch):
     zipped(folder / "a.zip", ("a", bytes(600_000)), ("b", bytes(600_000)))
     monkeypatch.delattr(zipfile.ZipFile, "open")
-    check_refused(fetch, folder, "a.zip", "more than there is room for")
+    check_refused(fetch, folder, "a.zip", "more than there is room for.*67 MB stay free.*Make room")
 
 
 def test_a_zip_that_lies_about_its_sizes(fetch, folder):

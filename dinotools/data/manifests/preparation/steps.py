@@ -86,8 +86,9 @@ def is_missing(path: Path, manifest: Manifest, archive: str) -> DinotoolsError:
     """
     file = next(file for file in manifest.files if file.name == archive)
     own = "" if archive == path.name else f"It comes with {archive}. "
+    fetch = f"`dinotools data fetch {manifest.name} --to DIR` downloads it"
     return DinotoolsError(
-        "is not there", path, own + (f"Download {file.urls[0]}" if file.urls else manifest.how_to_get)
+        "is not there", path, own + (f"{fetch}, from {file.urls[0]}" if file.urls else manifest.how_to_get)
     )
 
 
