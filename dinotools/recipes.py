@@ -253,7 +253,7 @@ def dry_run(recipe: Recipe, chosen: Mapping[str, str], data: Path = Path("DATA")
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise DinotoolsError(said, f"recipe {recipe.name}", "`dinotools recipes show` has its commands.")
+        raise DinotoolsError(said.rstrip("."), f"recipe {recipe.name}", "`dinotools recipes show` has its commands.")
     return done.stdout.splitlines()
 
 

@@ -371,7 +371,15 @@ def test_a_signal_reaches_the_command_and_nothing_follows(name, code, stand_in, 
     assert signal.getsignal(getattr(signal, name)) == before
 
 
-def test_ctrl_c_is_ctrl_c(stand_in, tmp_path):
+@pytest.fixture
+def heard():
+    """Ctrl-C is not ignored, as it is by what a shell has put into the background, and by all that this starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_is_ctrl_c(stand_in, tmp_path, heard):
     stand_in(f"import os, signal, time; os.kill({os.getpid()}, signal.SIGINT); time.sleep(9)")
     with pytest.raises(KeyboardInterrupt):
         recipes.run(RecipesRunConfig(name="x", out=tmp_path / "out"))
