@@ -39,8 +39,11 @@ def local_job(tmp_path):
 
     yield submit
     for controller in controllers:
-        with suppress(ProcessLookupError):
-            os.kill(controller, signal.SIGINT)
+        children = Path(f"/proc/{controller}/task/{controller}/children")
+        tasks = [int(pid) for pid in children.read_text().split()] if children.exists() else []
+        for pid in (controller, *tasks):  # what was started in the background of a shell ignores SIGINT
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL if tasks else signal.SIGINT)
 
 
 def wait_for(path: Path, log: str) -> list[int]:
