@@ -110,11 +110,9 @@ def others(entries: Sequence[Entry]) -> str:
         {
             "result": entry.link(),
             "of": entry.subject(),
-            "numbers": "; ".join(
-                f"{name.replace('_', ' ')} {written(value)}"
-                for name, value in main_numbers(entry.found.document, HEADLINES).items()
-            ),
+            "numbers": "; ".join(f"{name.replace('_', ' ')} {written(value)}" for name, value in numbers.items()),
         }
         for entry in entries
+        if (numbers := main_numbers(entry.found.document, HEADLINES))  # attention has pictures alone
     ]
     return html.table(rows, "results that stand for no number of the paper", cards=True) if rows else ""

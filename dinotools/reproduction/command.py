@@ -139,8 +139,9 @@ def conditions_of(table: TableComparison) -> list[str]:
 def other_rows(comparison: Comparison) -> list[dict[str, Any]]:
     """Results that stand for no row of the paper, with their main numbers."""
     return [
-        {"result": str(found.path), "command": found.document["command"], "numbers": writing.numbers_of(found)}
+        {"result": str(found.path), "command": found.document["command"], "numbers": numbers}
         for found in comparison.others
+        if (numbers := writing.numbers_of(found))
     ]
 
 

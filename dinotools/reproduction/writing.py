@@ -78,10 +78,12 @@ def as_markdown(comparison: Comparison) -> str:
         lines += _grid((*HEADINGS[:6], "verdict", "conditions that differ", "result"), rows)
     if comparison.others:
         lines += ["## Results that stand for no row of the paper", ""]
-        numbers = [
-            [_number(sources, found), found.document["command"], numbers_of(found)] for found in comparison.others
+        others = [
+            [_number(sources, found), found.document["command"], said]
+            for found in comparison.others
+            if (said := numbers_of(found))  # pictures have none
         ]
-        lines += _grid(("result", "command", "numbers"), numbers)
+        lines += _grid(("result", "command", "numbers"), others)
     lines += [f"- {note}" for note in comparison.notes] + [""] * bool(comparison.notes)
     lines += ["## Where the numbers come from", ""]
     origins = [[str(i), *map(_text, provenance(found).values())] for i, found in enumerate(sources, start=1)]
