@@ -40,7 +40,7 @@ def assemble(path: Path, comparison: Comparison, runs: Sequence[Run]) -> str:
     parts = {
         title: body
         for title, body in (
-            ("Summary", beside_paper.summary(comparison)),
+            ("Summary", beside_paper.summary(comparison) if comparison.tables else ""),
             *_tables(comparison, entries),
             ("Other results", beside_paper.others([entry for entry in entries if entry.found.path in others])),
             ("Training runs" if len(runs) > 1 else "Training run", curves.section(runs) if runs else ""),

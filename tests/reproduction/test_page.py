@@ -79,7 +79,7 @@ def test_a_table_tells_ours_the_papers_and_what_differs(root, compared):
 def test_without_results_of_the_paper_there_is_no_empty_part(tmp_path):
     runs = training.read_runs([make_run(tmp_path / "mine")])
     text = page.assemble(tmp_path / "index.html", Comparison((), ()), runs)
-    assert re.findall(r"<h2 id[^>]*>(.*?)</h2>", text) == ["Summary", "Training run", "Provenance"]
+    assert re.findall(r"<h2 id[^>]*>(.*?)</h2>", text) == ["Training run", "Provenance"]
     assert f"dinotools pretrain --config {tmp_path}/mine/config.toml" in text
 
 
