@@ -36,6 +36,7 @@ from dinotools.configs.report import ReportConfig
 from dinotools.configs.retrieval import RetrievalConfig
 from dinotools.configs.video import DavisConfig, DavisScoreConfig, PcaVideoConfig
 from dinotools.options import command, run_app
+from dinotools.runtime import distributed
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
 models = typer.Typer(no_args_is_help=True, help="Networks and their files.")
@@ -103,7 +104,7 @@ def main() -> None:
     """Entry point of the ``dinotools`` script."""
     debug = "--debug" in sys.argv
     arguments = [word for word in sys.argv[1:] if word != "--debug"]  # accepted anywhere on the line
-    sys.exit(run_app(lambda: app(args=arguments), debug=debug))
+    distributed.leave(run_app(lambda: app(args=arguments), debug=debug))
 
 
 if __name__ == "__main__":

@@ -6,12 +6,14 @@ already. Rank and number come from the environment, as every launcher of torch s
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from dinotools.runtime.errors import Interrupted, PeerStopped
 
@@ -47,6 +49,20 @@ def is_main() -> bool:
 def local_world_size() -> int:
     """How many processes there are on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def leave(code: int) -> NoReturn:
+    """Ends this process with an exit code.
+
+    After an error among several ranks it ends at once: in an orderly end, threads of a broken connection may abort the
+    process ("terminate called without an active exception"), and a signal would stand in the code's place.
+    """
+    if code and world_size() > 1:
+        atexit._run_exitfuncs()  # readers are ended, logs closed
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def speaks(error: Exception) -> bool:

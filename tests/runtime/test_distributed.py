@@ -14,6 +14,7 @@ from dinotools.runtime.errors import DinotoolsError, Interrupted, PeerStopped
 
 ROOT = Path(__file__).parents[2]
 RANKS = """
+import os
 import torch
 from dinotools.runtime import distributed
 from dinotools.runtime.errors import PeerStopped
@@ -31,12 +32,12 @@ with distributed.joined():
     assert distributed.gather(torch.full((rank,), rank)).tolist() == [1, 2, 2]
     distributed.barrier()
     if rank == 1:
-        raise SystemExit(0)  # leaves the others alone
+        os._exit(0)  # leaves the others alone
     try:
         distributed.barrier()
     except PeerStopped as error:
         assert "another process of this command has stopped" in str(error)
-        raise SystemExit(error.exit_code)
+        distributed.leave(error.exit_code)
 """
 
 
