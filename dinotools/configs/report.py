@@ -13,8 +13,9 @@ from dinotools.configs.option import Opt
 class ReportConfig:
     """Set results beside the paper's, and draw how pre-training went: one page, tables as Markdown and CSV.
 
-    Folders are searched for results.json and runs. A number of ours stands beside the published one with its tolerance
-    and every condition that differs.
+    Folders are searched for results.json and for runs.
+
+    A number is called reproduced only if it is within the tolerance and no condition differs.
 
     For example: dinotools report results/ --out report
     """
