@@ -20,7 +20,6 @@ from dinotools.configs.models import ThroughputConfig
 from dinotools.configs.pretraining import PretrainConfig
 from dinotools.configs.retrieval import RetrievalConfig
 from dinotools.configs.video import DavisConfig
-from dinotools.models import throughput
 from dinotools.models.zoo import ZOO
 from dinotools.reporting import paper
 from dinotools.reproduction.documents import lookup, number_at
@@ -118,12 +117,6 @@ def test_models_list_has_the_numbers_of_table_2():
     for network in ZOO.values():
         assert network.knn_top1 == table.published(network.name, "k-NN")
         assert network.linear_top1 == table.published(network.name, "linear")
-
-
-def test_throughput_has_the_numbers_of_table_1():
-    for row in TABLES["table1"].rows:
-        network = ZOO[row.released]
-        assert throughput.PAPER[network.arch, network.patch_size] == row.values["im/s"]
 
 
 def test_numbers_that_stand_in_two_tables_agree():

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from dinotools.configs import files
 from dinotools.configs.models import ThroughputConfig
 from dinotools.models.checkpoints import PIXELS, RANDOM, LoadedBackbone, load_backbone
-from dinotools.models.zoo import ZOO, ReleasedNetwork
+from dinotools.reporting import paper
 from dinotools.runtime import device, run_directory
 from dinotools.runtime.device import Runtime
 from dinotools.runtime.errors import DinotoolsError, require
@@ -27,15 +27,6 @@ from dinotools.runtime.results import Result
 
 LEAST = 3  # passes
 WARM_UP = 2  # passes: the first ones allocate memory and choose kernels
-
-# Table 1: images/s of the authors' V100, by architecture and patch size
-PAPER = {
-    ("resnet50", None): 1237,
-    ("vit_small", 16): 1007,
-    ("vit_small", 8): 180,
-    ("vit_base", 16): 312,
-    ("vit_base", 8): 63,
-}
 
 
 def run(config: ThroughputConfig) -> Result:
@@ -66,7 +57,7 @@ def run(config: ThroughputConfig) -> Result:
     shown = {"parameters": counts["parameters"], "width": counts["embed_dim"], "tokens": counts["tokens"]}
     return Result(
         title=f"throughput · {backbone.source} · {config.size} pixels · {config.batch_size} images a pass",
-        rows=[shown | {"images/s": images_per_s} | papers_columns(backbone, config.size)],
+        rows=[shown | {"images/s": images_per_s} | papers_columns(backbone.source, config.size)],
         metrics=counts | timed | spread,
         details={"checkpoint": backbone.describe(), **details},
         notes=tuple(remarks(runtime, seconds)),
@@ -144,10 +135,9 @@ def count_tokens(backbone: LoadedBackbone, size: int) -> int | None:
     return (size // backbone.patch_size) ** 2 + 1 + getattr(backbone.model, "registers", 0)
 
 
-def papers_columns(backbone: LoadedBackbone, size: int) -> dict[str, int]:
+def papers_columns(source: str, size: int) -> dict[str, float]:
     """The images/s of Table 1, where the network and the size are the paper's; it has not those of a random network."""
-    released: ReleasedNetwork | None = ZOO.get(backbone.source)
-    published = PAPER.get((released.arch, released.patch_size)) if released is not None and size == 224 else None
+    published = paper.tables()["table1"].published(source, "im/s") if size == 224 else None
     return {} if published is None else {"paper images/s (V100)": published}
 
 
